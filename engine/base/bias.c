@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/* The rare halves of the biased lock, see bias.h. */
+#define _GNU_SOURCE
+#include "base/bias.h"
+
+#include <linux/membarrier.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* The owner found a guest (or has to fence): step aside until no guest is left. */
+HEFT_COLD void heft__bias_own_slow(heft_bias_t *lock)
+{
+    for (;;) {
+        __atomic_store_n(&lock->busy, 1, __ATOMIC_SEQ_CST);
+        if (!HEFT_TSAN)
+            __atomic_thread_fence(__ATOMIC_SEQ_CST);
+        if ((__atomic_load_n(&lock->attention, __ATOMIC_SEQ_CST) & HEFT_BIAS_GUEST) == 0)
+            return;
+        __atomic_store_n(&lock->busy, 0, __ATOMIC_SEQ_CST);
+        pthread_mutex_lock(&lock->mutex); /* sleeps as long as the guest works */
+        pthread_mutex_unlock(&lock->mutex);
+    }
+}
+
+static void fence_everybody(const heft_bias_t *lock)
+{
+    if ((__atomic_load_n(&lock->attention, __ATOMIC_RELAXED) & HEFT_BIAS_FENCED) ||
+        syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) != 0) {
+        if (!HEFT_TSAN)
+            __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    }
+}
+
+void heft_bias_lock(heft_bias_t *lock)
+{
+    pthread_mutex_lock(&lock->mutex);
+    __atomic_fetch_or(&lock->attention, HEFT_BIAS_GUEST, __ATOMIC_SEQ_CST);
+    fence_everybody(lock);
+    while (__atomic_load_n(&lock->busy, __ATOMIC_SEQ_CST))
+        sched_yield();
+}
+
+void heft_bias_unlock(heft_bias_t *lock)
+{
+    __atomic_fetch_and(&lock->attention, ~HEFT_BIAS_GUEST, __ATOMIC_SEQ_CST);
+    pthread_mutex_unlock(&lock->mutex);
+}
+
+void heft_bias_init(heft_bias_t *lock)
+{
+    *lock = (heft_bias_t){.attention = HEFT_BIAS_FENCED};
+    pthread_mutex_init(&lock->mutex, NULL);
+    if (!HEFT_TSAN && syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0)
+        lock->attention = 0;
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/* A biased lock: nearly free for one owner role, dear for everybody else.
+ *
+ * The ledger is touched on every allocation by the one thread that holds the interpreter's lock (the owner role passes
+ * between threads together with that lock, which orders them), and now and then by a thread that does not hold it.
+ * An atomic read-modify-write for each event would cost as much as all the rest of the event.  Here the owner pays two
+ * plain stores and a load; the other side pays a system call, membarrier, that makes the stores of all running threads
+ * visible in order (Dekker's algorithm with the fence moved to the rare side).
+ *
+ *     owner                          guest
+ *     busy = 1                       mutex; attention |= GUEST
+ *     (compiler barrier)             membarrier()
+ *     attention? -> back off         wait until busy == 0
+ *     ... critical section ...       ... critical section ...
+ *     busy = 0 (release)             attention &= ~GUEST (release); unlock
+ *
+ * Where membarrier is missing (old kernels, seccomp filters) attention has FENCED and the owner executes the fence
+ * itself.  CAREFUL is the user's: it sends an owner who looks at `attention` alone to his slow path.
+ * Not re-entrant for either side.  Nothing in a critical section may block or take another lock. */
+#ifndef HEFT_BASE_BIAS_H
+#define HEFT_BASE_BIAS_H
+
+#include <pthread.h>
+#include <stdint.h>
+
+#include "base/compiler.h"
+
+typedef struct {
+    uint32_t busy;         /* written by the owner only */
+    uint32_t attention;    /* HEFT_BIAS_*, changed atomically */
+    pthread_mutex_t mutex; /* orders guests among themselves, and the owner's wait */
+} heft_bias_t;
+
+#define HEFT_BIAS_GUEST 1u
+#define HEFT_BIAS_FENCED 2u
+#define HEFT_BIAS_CAREFUL 4u
+
+/* Register the process with membarrier; falls back to FENCED. */
+void heft_bias_init(heft_bias_t *lock);
+
+void heft__bias_own_slow(heft_bias_t *lock);
+
+HEFT_INLINE void heft_bias_own(heft_bias_t *lock)
+{
+#if HEFT_TSAN
+    heft__bias_own_slow(lock);
+#else
+    __atomic_store_n(&lock->busy, 1, __ATOMIC_RELAXED);
+    __asm__ volatile("" ::: "memory");
+    if (HEFT_UNLIKELY(__atomic_load_n(&lock->attention, __ATOMIC_ACQUIRE) != 0))
+        heft__bias_own_slow(lock);
+#endif
+}
+
+HEFT_INLINE void heft_bias_disown(heft_bias_t *lock)
+{
+    __atomic_store_n(&lock->busy, 0, __ATOMIC_RELEASE);
+}
+
+void heft_bias_lock(heft_bias_t *lock);   /* guest side */
+void heft_bias_unlock(heft_bias_t *lock); /* guest side */
+
+#endif

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/* The call tree of a recording as people see it: lines instead of instructions, imports instead of importlib.
+ *
+ * Made once for each recording; views (view.h) put numbers on it. */
+#ifndef HEFT_LEDGER_STACKS_H
+#define HEFT_LEDGER_STACKS_H
+
+#include "base/map.h"
+#include "ledger/reader.h"
+
+#define HEFT_NONE UINT32_MAX
+
+/* Names (file, function, module) are numbers, equal for equal text. */
+#define HEFT_NAME_EMPTY 0u       /* not known */
+#define HEFT_NAME_INTERPRETER 1u /* "<interpreter>": what no Python frame asked for */
+#define HEFT_NAME_UNKNOWN 2u     /* "<unknown>": a file or function without a name */
+
+#define HEFT_FILE_INTERPRETER 0u
+#define HEFT_FRAME_INTERPRETER 0u
+
+/* A line of code that was running; distinct in everything but the column. */
+typedef struct {
+    uint32_t file;     /* index into files */
+    uint32_t line;     /* 1-based, 0 = not known */
+    uint32_t column;   /* 1-based; 0 = not known, or several on this line */
+    uint32_t function; /* name */
+    uint32_t module;   /* name */
+    uint32_t import;   /* name of the module that this line imports just now, or HEFT_NAME_EMPTY */
+    uint32_t line_key; /* equal for frames of equal file, line, function, module */
+    uint32_t function_key; /* equal for frames of equal file, function, module */
+    uint32_t rank; /* its place by file, line, function, module, import */
+} heft_frame_t;
+
+/* A distinct stack: a frame, called from `up`.  up < own number.
+ *
+ *     0 root  1 its <interpreter>  2 thread  3 the thread's <interpreter>  4, 5, ... frames and further threads
+ *
+ * The vertex behind a root or thread is always the <interpreter> frame under it: where that which has no frame goes. */
+typedef struct {
+    uint32_t up;
+    uint32_t frame;  /* HEFT_NONE for root and threads */
+    uint32_t thread; /* index into the recording's threads; HEFT_NONE at the root */
+    uint32_t first;  /* child, 0 = none */
+    uint32_t next;   /* sibling, 0 = none */
+} heft_vertex_t;
+
+typedef struct {
+    const heft_reader_t *reader; /* borrowed */
+
+    heft_text_t *names; /* by number; text borrowed from the reader */
+    uint32_t *name_ranks; /* place in the order of bytes */
+    uint32_t name_n;
+
+    uint32_t *files; /* name of each; only files that appear in a frame, and 0 */
+    uint32_t file_n;
+
+    heft_frame_t *frames;
+    uint32_t frame_n, line_n, function_n; /* the latter: how many keys there are */
+
+    heft_vertex_t *vertices;
+    uint32_t vertex_n;
+    uint32_t *vertex_of_node; /* by node of the recording: itself, or what it is shown as */
+} heft_stacks_t;
+
+/* Build the stacks of a recording that stays open while they live.  False: no memory (*stacks is then empty). */
+bool heft_stacks_init(heft_stacks_t *stacks, const heft_reader_t *reader);
+void heft_stacks_done(heft_stacks_t *stacks);
+
+/* Is this vertex the root or a thread rather than a frame? */
+static inline bool heft_stacks_is_base(const heft_stacks_t *stacks, uint32_t vertex)
+{
+    return stacks->vertices[vertex].frame == HEFT_NONE;
+}
+
+/* The vertex to which blocks of `node` are charged: always a frame. */
+static inline uint32_t heft_stacks_site(const heft_stacks_t *stacks, uint32_t node)
+{
+    uint32_t vertex = stacks->vertex_of_node[node];
+    return heft_stacks_is_base(stacks, vertex) ? vertex + 1 : vertex;
+}
+
+#endif

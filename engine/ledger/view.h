@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+/* Numbers on the stacks of a recording: one moment, perhaps filtered, grouped into rows or drawn as a tree.
+ *
+ * A view owns two numbers for each vertex: `self`, what it allocated itself, and `under`, that and all it called.
+ * Everything below sums to `total` exactly. */
+#ifndef HEFT_LEDGER_VIEW_H
+#define HEFT_LEDGER_VIEW_H
+
+#include "ledger/stacks.h"
+
+/* Classes of files, by the caller's judgement. */
+#define HEFT_CLASS_OWN 0u
+#define HEFT_CLASSES_MAX 32u
+
+typedef struct {
+    heft_moment_t moment;
+    uint32_t span;          /* HEFT_MOMENT_TEMPORARY: 0..2 */
+    const uint8_t *classes; /* class of each file, stacks->file_n of them, each below HEFT_CLASSES_MAX; borrowed */
+    bool own;               /* charge to the nearest own frame instead of the innermost; to <interpreter> without one */
+    uint32_t keep;          /* mask of classes: drop what is charged to files of others */
+    const uint8_t *pattern; /* for each file: drop what is charged to it when 0; NULL = drop nothing; borrowed */
+} heft_view_options_t;
+
+typedef struct {
+    const heft_stacks_t *stacks; /* borrowed */
+    heft_amount_t total;
+    heft_amount_t *self;  /* by vertex */
+    heft_amount_t *under; /* by vertex */
+    uint8_t *files;       /* HEFT_VIEW_* by file */
+} heft_view_t;
+
+#define HEFT_VIEW_OWN 1u   /* the file is own code */
+#define HEFT_VIEW_SHOWN 2u /* the filters keep what is charged to it */
+
+/* Build a view.  False: no memory (*view is then empty).  Releases nothing of the caller's. */
+bool heft_view_init(heft_view_t *view, const heft_stacks_t *stacks, const heft_view_options_t *options);
+void heft_view_done(heft_view_t *view);
+
+static inline uint8_t heft_view_file(const heft_view_t *view, uint32_t vertex)
+{
+    const heft_stacks_t *s = view->stacks;
+    return view->files[s->frames[s->vertices[vertex].frame].file];
+}
+
+static inline bool heft_amount_is_zero(heft_amount_t amount)
+{
+    return (amount.bytes | amount.blocks) == 0;
+}
+
+static inline void heft_amount_add(heft_amount_t *sum, heft_amount_t amount)
+{
+    sum->bytes += amount.bytes;
+    sum->blocks += amount.blocks;
+}
+
+/* ---- view_rows.c --------------------------------------------------------------------------------------------- */
+
+typedef enum {
+    HEFT_BY_LINE,     /* key: the frame's line_key; import: what its frames import */
+    HEFT_BY_FUNCTION, /* key: the frame's function_key */
+    HEFT_BY_FILE,     /* key: file */
+    HEFT_BY_MODULE,   /* key: name; what an import costs goes to the imported module */
+    HEFT_BY_THREAD,   /* key: index into the threads, HEFT_NONE for what belongs to none */
+    HEFT_BY_STACK,    /* key: vertex */
+} heft_by_t;
+
+typedef struct {
+    heft_amount_t self;  /* the rows' sum to the view's total */
+    heft_amount_t under; /* what was allocated under the row's frames, each block once however often it recurs */
+    uint32_t key;
+    uint32_t frame; /* first of the row's frames by rank; HEFT_NONE for threads */
+    uint32_t owner; /* LINE: the nearest own caller that carries most, as a frame; HEFT_NONE = none, or own itself */
+    uint32_t import_first, import_n; /* LINE: names in heft_rows_t.imports, largest first */
+} heft_row_t;
+
+typedef struct {
+    heft_row_t *rows; /* largest `self` first; owned */
+    size_t row_n;
+    uint32_t *imports; /* owned */
+    size_t import_n;
+} heft_rows_t;
+
+/* Group the view.  Rows that hold nothing themselves but have something under them are in it (last) if the filters
+ * keep their file, except for stacks.  False: no memory (*rows is then empty). */
+bool heft_view_rows(const heft_view_t *view, heft_by_t by, heft_rows_t *rows);
+void heft_rows_done(heft_rows_t *rows);
+
+/* ---- view_tree.c --------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    uint32_t depth;
+    uint32_t frame;  /* HEFT_NONE: the root or a thread */
+    uint32_t thread; /* HEFT_NONE: the root; of a thread row, and of frames below one, its index */
+    heft_amount_t self;  /* of all rows they sum to the total */
+    heft_amount_t under;
+} heft_branch_t;
+
+typedef struct {
+    heft_branch_t *branches; /* parents first, the largest child first; branches[0] is the root; owned */
+    size_t branch_n;
+} heft_branches_t;
+
+/* Draw the view as a tree: from the threads (if more than one allocated) and outermost frames inwards, or `inverted`:
+ * from what allocated to its callers.  There `self` is what had no further caller.  A tree that would be very large
+ * inverted is cut where it is thinnest: the rest is `self` of the row at which it was cut.  False: no memory. */
+bool heft_view_tree(const heft_view_t *view, bool inverted, heft_branches_t *tree);
+void heft_branches_done(heft_branches_t *tree);
+
+#endif

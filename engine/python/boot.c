@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: MIT */
+/* From the first step of the main program to its end, without a line of Python.
+ *
+ *     exec python ... -> site -> memheft.pth -> heft_boot: attach, hooks wait
+ *                     -> no Python frame left: the main program begins, hooks record
+ *                     -> main module, threads, exit handlers have ended: `at_python_exit` seals (registered first, so
+ *                        it runs last)
+ *                     -> the interpreter is torn down, unrecorded
+ *                     -> exit(): `at_process_exit` notes the status and waits until the watcher has drawn the summary
+ *
+ * A process that is killed, or leaves by _exit, comes as far as it comes: the file is right at any time, and the
+ * watcher sees the end. */
+#define _GNU_SOURCE
+#include "python/boot.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <link.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "python/recorder.h"
+
+#define DRAW_SECONDS 60 /* a watcher that takes longer is left behind */
+#define START_SECONDS 2
+
+/* ---- the thread-local current thread state ------------------------------------------------------------------------ */
+
+#if PY_VERSION_HEX >= 0x030C0000
+#define CANDIDATES_MAX 16
+
+typedef struct {
+    const void *wanted;
+    void **found[CANDIDATES_MAX];
+    int n;
+} candidates_t;
+
+static int collect_candidates(struct dl_phdr_info *info, size_t size, void *arg)
+{
+    candidates_t *c = arg;
+    (void)size;
+    if (info->dlpi_tls_data == NULL)
+        return 0;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        if (info->dlpi_phdr[i].p_type != PT_TLS)
+            continue;
+        void **word = info->dlpi_tls_data, **end = word + info->dlpi_phdr[i].p_memsz / sizeof *word;
+        for (; word < end && c->n < CANDIDATES_MAX; word++) {
+            if (*word == c->wanted)
+                c->found[c->n++] = word;
+        }
+    }
+    return 0;
+}
+
+/* The interpreter reads it with a function call, twice as dear as the load itself.  The variable is not exported, but it
+ * is the only thread-local word that holds the thread state now and NULL while the lock is released. */
+void heft_boot_find_tstate(void)
+{
+    candidates_t c = {.wanted = PyThreadState_Get()};
+    bool cleared[CANDIDATES_MAX] = {false};
+    dl_iterate_phdr(collect_candidates, &c);
+    PyThreadState *ts = PyEval_SaveThread();
+    for (int i = 0; i < c.n; i++)
+        cleared[i] = *c.found[i] == NULL;
+    PyEval_RestoreThread(ts);
+    int chosen = -1, chosen_n = 0;
+    for (int i = 0; i < c.n; i++) {
+        if (cleared[i] && *c.found[i] == (void *)ts) {
+            chosen = i;
+            chosen_n++;
+        }
+    }
+    if (chosen_n == 1)
+        heft_rec.tstate_offset = (char *)c.found[chosen] - (char *)__builtin_thread_pointer();
+}
+#else
+void heft_boot_find_tstate(void)
+{
+}
+#endif
+
+/* ---- the end ----------------------------------------------------------------------------------------------------- */
+
+static void close_and_wait(int status)
+{
+    heft_header_t *header = heft_rec.ledger.header;
+    if (header == NULL || heft_rec.pid != getpid() || header->state != HEFT_STATE_SEALED)
+        return;
+    heft_ledger_close(&heft_rec.ledger, status);
+    struct timespec slice = {.tv_nsec = 100000000};
+    for (int i = 0; header->watcher_pid != 0 && i < DRAW_SECONDS * 10; i++) {
+        bool expected = header->watcher_pid == HEFT_WATCHER_EXPECTED; /* it has not said its number yet */
+        if (__atomic_load_n(&header->drawn, __ATOMIC_ACQUIRE) != 0 ||
+            (expected ? i >= START_SECONDS * 10 : kill((pid_t)header->watcher_pid, 0) != 0))
+            break;
+        syscall(SYS_futex, &header->drawn, FUTEX_WAIT, 0, &slice, NULL, 0);
+    }
+}
+
+static void at_process_exit(int status, void *unused)
+{
+    (void)unused;
+    close_and_wait(status & 0xFF);
+}
+
+/* The interpreter's last call before it is gone.  A program that clears the exit handlers is sealed here, and one that
+ * ends by KeyboardInterrupt, which does not go through exit(), waits for its summary here. */
+static void at_interpreter_end(void)
+{
+    heft_recorder_seal();
+    if (heft_is_ending_by_sigint())
+        close_and_wait(-SIGINT);
+}
+
+static PyObject *at_python_exit(PyObject *self, PyObject *unused)
+{
+    (void)self;
+    (void)unused;
+    heft_recorder_seal();
+    Py_RETURN_NONE;
+}
+
+/* Exit handlers run last in, first out; we are the first.  `atexit` is imported for this and forgotten again, so that
+ * the program finds sys.modules as it would be without us. */
+static bool register_exit(void)
+{
+    static PyMethodDef method = {"_memheft_seal", at_python_exit, METH_NOARGS, NULL};
+    PyObject *modules = PyImport_GetModuleDict(); /* borrowed */
+    bool imported = PyDict_GetItemString(modules, "atexit") != NULL;
+    PyObject *function = PyCFunction_New(&method, NULL);
+    PyObject *atexit_module = PyImport_ImportModule("atexit");
+    PyObject *result = NULL;
+    if (function != NULL && atexit_module != NULL)
+        result = PyObject_CallMethod(atexit_module, "register", "O", function);
+    if (!imported && atexit_module != NULL && PyDict_DelItemString(modules, "atexit") != 0)
+        PyErr_Clear();
+    bool ok = result != NULL;
+    Py_XDECREF(result);
+    Py_XDECREF(atexit_module);
+    Py_XDECREF(function);
+    if (!ok)
+        PyErr_Clear();
+    return ok && Py_AtExit(at_interpreter_end) == 0 && on_exit(at_process_exit, NULL) == 0;
+}
+
+/* ---- the beginning ----------------------------------------------------------------------------------------------- */
+
+static void complain(const char *why)
+{
+    fprintf(stderr, "memheft: not recorded: %s\n", why);
+}
+
+void heft_boot(const char *path)
+{
+    static bool booted;
+    if (booted)
+        return;
+    booted = true;
+    const char *why = heft_boot_unsupported();
+    if (why != NULL) {
+        complain(why);
+        return;
+    }
+    heft_boot_find_tstate();
+    if (!heft_recorder_open(path)) {
+        char text[256];
+        snprintf(text, sizeof text, "the recording cannot be opened: %s", strerror(errno));
+        PyErr_Clear();
+        complain(text);
+        return;
+    }
+    if (!register_exit()) {
+        complain("the interpreter's exit handlers cannot be registered");
+        return;
+    }
+    heft_hooks_wait();
+}
+
+const char *heft_boot_unsupported(void)
+{
+    return heft_selftest_layout();
+}

@@ -1,0 +1,575 @@
+/* SPDX-License-Identifier: MIT */
+/* The allocator hooks: what runs on every request and every free of Python memory.
+ *
+ *     PyObject_Malloc -> obj_malloc -> pymalloc            n <= 512: recorded here
+ *                                         '-> PyMem_RawMalloc -> raw_malloc -> malloc      n > 512: recorded there
+ *
+ * The real allocator is always called first, a free is recorded before it happens (another thread may be given the
+ * address at once), and a realloc takes the old record out before and puts the new one in after.  Under an allocator
+ * other than plain pymalloc (debug hooks, PYTHONMALLOC=malloc, mimalloc) nothing is known of what it passes on to whom:
+ * there each domain records all its requests itself and marks the thread as nested for what lies beneath.
+ *
+ * Cost of a request: about 6 ns, of a free: 4 ns (docs/internals/overhead.md). */
+#include "python/recorder.h"
+
+#include "python/stack.h"
+
+#define SMALL_MAX HEFT_SMALL_MAX
+#define DOMAINS 3
+
+static PyMemAllocatorEx real[DOMAINS];
+static PyMemAllocatorEx ours[DOMAINS];
+static bool installed;
+
+/* Set while a realloc, or a foreign allocator, runs beneath us: its calls to other domains are its own business. */
+static __thread int nested __attribute__((tls_model("initial-exec")));
+
+/* ---- recording, inside the lock ---------------------------------------------------------------------------------- */
+
+HEFT_COLD static void compare_stacks(uint32_t *node, PyThreadState *ts)
+{
+    uint32_t full = heft_stack_full(heft_top_frame(ts), heft_rec.thread->node);
+    if (heft_rec.check)
+        heft_rec.tree.header->check_compared++;
+    else if (--heft_rec.trials == 0)
+        heft_recorder_set_careful();
+    if (full == *node)
+        return;
+    heft_rec.tree.header->check_mismatches++;
+    if (!heft_rec.check) {
+        heft_rec.full_walk = true;
+        heft_rec.tree.header->flags |= HEFT_FLAG_FULL_WALK;
+    }
+    heft_recorder_set_careful();
+    *node = full;
+}
+
+HEFT_INLINE uint32_t current_node(PyThreadState *ts)
+{
+    if (HEFT_UNLIKELY(heft_rec.full_walk))
+        return heft_stack_full(heft_top_frame(ts), heft_rec.thread->node);
+    uint32_t node = heft_stack_node(ts, heft_top_frame(ts), heft_rec.thread->node);
+    if (HEFT_UNLIKELY(heft_rec.trials != 0 || heft_rec.check))
+        compare_stacks(&node, ts);
+    return node;
+}
+
+HEFT_INLINE void remember(const void *p)
+{
+    __m128i key = _mm_cvtsi32_si128((int)(uint32_t)((uintptr_t)p >> 4));
+    heft_rec.recent = _mm_or_si128(_mm_slli_si128(heft_rec.recent, 4), key);
+}
+
+/* How many requests of this thread lie between the block's and now: 0..3, or -1 for more.  Forgets it. */
+HEFT_INLINE int requests_since(const void *p)
+{
+    __m128i key = _mm_set1_epi32((int)(uint32_t)((uintptr_t)p >> 4));
+    __m128i same = _mm_cmpeq_epi32(heft_rec.recent, key);
+    int mask = _mm_movemask_ps(_mm_castsi128_ps(same));
+    if (HEFT_LIKELY(mask == 0))
+        return -1;
+    heft_rec.recent = _mm_andnot_si128(same, heft_rec.recent);
+    return __builtin_ctz((unsigned)mask);
+}
+
+/* A request in the owner's name; the block's record is already made. */
+HEFT_INLINE void count_request(const void *p, size_t n, uint32_t node)
+{
+    heft_tree_count_alloc(&heft_rec.tree, node, n);
+    remember(p);
+    if (HEFT_UNLIKELY(--heft_rec.ticks < 0))
+        heft_recorder_tick();
+}
+
+HEFT_INLINE void count_free(const void *p, uint32_t node, size_t size)
+{
+    int since = requests_since(p);
+    if (since >= 0) {
+        if (since > 0 && heft_rec.tree.details[node].temp == 0)
+            heft_tree_add_temp(&heft_rec.tree, node);
+        heft_tree_count_temp(&heft_rec.tree, node, size, (unsigned)since);
+    }
+    heft_tree_count_free(&heft_rec.tree, node, size);
+}
+
+/* ---- one event of a thread that holds the interpreter's lock ----------------------------------------------------- */
+
+HEFT_INLINE bool begin_event(PyThreadState *ts)
+{
+    heft_bias_own(&heft_rec.lock);
+    if (HEFT_UNLIKELY(ts != heft_rec.ts) && !heft_recorder_switch(ts)) {
+        heft_bias_disown(&heft_rec.lock);
+        return false;
+    }
+    return true;
+}
+
+static void guest_request(PyThreadState *ts, void *p, size_t n, bool small);
+static void guest_free(void *p);
+
+HEFT_INLINE void record_small(void *p, size_t n)
+{
+    PyThreadState *ts = heft_holder_tstate();
+    if (HEFT_UNLIKELY(!begin_event(ts))) {
+        guest_request(ts, p, n, true);
+        return;
+    }
+    uint32_t node = current_node(ts);
+    heft_blocks_put_small(&heft_rec.blocks, (uintptr_t)p, n, node);
+    count_request(p, n, node);
+    heft_bias_disown(&heft_rec.lock);
+}
+
+HEFT_INLINE void record_large(PyThreadState *ts, void *p, size_t n)
+{
+    if (HEFT_UNLIKELY(!begin_event(ts))) {
+        guest_request(ts, p, n, false);
+        return;
+    }
+    uint32_t node = current_node(ts);
+    if (heft_blocks_put_large(&heft_rec.blocks, (uintptr_t)p, n, node))
+        count_request(p, n, node);
+    heft_bias_disown(&heft_rec.lock);
+}
+
+/* Which table a block is looked for in: SMALL pymalloc's shadows, LARGE the other, EITHER both. */
+typedef enum { NOWHERE, SMALL, LARGE, EITHER } table_t;
+
+/* Take the record out; returns where it was found. */
+HEFT_INLINE table_t take(table_t table, const void *p, size_t *size, uint32_t *node)
+{
+    if (table != LARGE && heft_blocks_take_small(&heft_rec.blocks, (uintptr_t)p, size, node))
+        return SMALL;
+    if ((table != SMALL || HEFT_UNLIKELY(heft_rec.blocks.strays)) &&
+        heft_blocks_take_large(&heft_rec.blocks, (uintptr_t)p, size, node))
+        return LARGE;
+    return NOWHERE;
+}
+
+HEFT_INLINE void record_free(PyThreadState *ts, void *p, table_t table)
+{
+    size_t size;
+    uint32_t node;
+    if (HEFT_UNLIKELY(!begin_event(ts))) {
+        guest_free(p);
+        return;
+    }
+    if (HEFT_LIKELY(take(table, p, &size, &node) != NOWHERE))
+        count_free(p, node, size);
+    heft_bias_disown(&heft_rec.lock);
+}
+
+/* ---- one event of anybody else: threads without the lock, threads of other interpreters --------------------------- */
+
+HEFT_COLD static void guest_request(PyThreadState *ts, void *p, size_t n, bool small)
+{
+    if (!heft_rec.on)
+        return;
+    if (ts == NULL)
+        ts = PyGILState_GetThisThreadState(); /* the state this thread last had; reads thread-local storage only */
+    heft_bias_lock(&heft_rec.lock);
+    if (heft_rec.on) {
+        heft_rec.guest = true;
+        uint32_t root = heft_recorder_thread(ts)->node;
+        /* its own frames cannot change while it is here; they may be read but not stamped */
+        uint32_t node = ts == NULL ? root : heft_stack_full(heft_top_frame(ts), root);
+        bool put = true;
+        if (small)
+            heft_blocks_put_small(&heft_rec.blocks, (uintptr_t)p, n, node);
+        else
+            put = heft_blocks_put_large(&heft_rec.blocks, (uintptr_t)p, n, node);
+        if (put)
+            heft_tree_count_alloc(&heft_rec.tree, node, n);
+        heft_rec.guest = false;
+    }
+    heft_bias_unlock(&heft_rec.lock);
+}
+
+HEFT_COLD static table_t guest_take(void *p, size_t *size, uint32_t *node)
+{
+    if (!heft_rec.on)
+        return NOWHERE;
+    heft_bias_lock(&heft_rec.lock);
+    table_t found = heft_rec.on ? take(EITHER, p, size, node) : NOWHERE;
+    if (found != NOWHERE)
+        heft_tree_count_free(&heft_rec.tree, *node, *size);
+    heft_bias_unlock(&heft_rec.lock);
+    return found;
+}
+
+HEFT_COLD static void guest_free(void *p)
+{
+    size_t size;
+    uint32_t node;
+    (void)guest_take(p, &size, &node);
+}
+
+/* ---- realloc ----------------------------------------------------------------------------------------------------- */
+
+/* What a realloc took out, and how it goes on. */
+typedef struct {
+    size_t size;
+    uint32_t node;
+    table_t found;
+} resized_t;
+
+/* It failed: the old block is still there, as if nothing had happened. */
+HEFT_COLD static void put_back(void *p, const resized_t *old)
+{
+    heft_bias_lock(&heft_rec.lock); /* the guest's side serves everybody */
+    if (heft_rec.on && old->found != NOWHERE) {
+        if (old->found == SMALL)
+            heft_blocks_put_shrunk(&heft_rec.blocks, (uintptr_t)p, old->size, old->node);
+        else if (!heft_blocks_put_large(&heft_rec.blocks, (uintptr_t)p, old->size, old->node))
+            heft_rec.tree.header->lost_events++;
+        heft_tree_uncount_free(&heft_rec.tree, old->node, old->size);
+    }
+    heft_bias_unlock(&heft_rec.lock);
+}
+
+/* Where pymalloc has put a resized block: in a pool if it came from one and still fits, else where malloc put it. */
+HEFT_INLINE void record_resized(PyThreadState *ts, void *before, const resized_t *old, void *p, size_t n, table_t table)
+{
+    if (table != EITHER || old->found == LARGE || n - 1 >= SMALL_MAX) {
+        if (old->found == SMALL && n == 0)
+            heft_rec.blocks.strays = true; /* a pool's block of no bytes: the shadow's word cannot say that */
+        record_large(ts, p, n);
+        return;
+    }
+    if (old->found == NOWHERE || !begin_event(ts)) {
+        heft_rec.blocks.strays = true; /* older than the recording: which class its pool has is not known */
+        record_large(ts, p, n);
+        return;
+    }
+    uint32_t node = current_node(ts);
+    if (p == before)
+        heft_blocks_put_shrunk(&heft_rec.blocks, (uintptr_t)p, n, node);
+    else
+        heft_blocks_put_small(&heft_rec.blocks, (uintptr_t)p, n, node);
+    count_request(p, n, node);
+    heft_bias_disown(&heft_rec.lock);
+}
+
+/* A block that is resized belongs to the line that asked for its present size; it was not freed, so it is no temporary. */
+HEFT_INLINE void *resize(PyMemAllocatorEx *next, PyThreadState *ts, void *before, size_t n, table_t table)
+{
+    resized_t old = {0};
+    if (HEFT_LIKELY(begin_event(ts))) {
+        old.found = take(table, before, &old.size, &old.node);
+        if (old.found != NOWHERE) {
+            (void)requests_since(before);
+            heft_tree_count_free(&heft_rec.tree, old.node, old.size);
+        }
+        heft_bias_disown(&heft_rec.lock);
+    } else {
+        old.found = guest_take(before, &old.size, &old.node);
+    }
+    nested++;
+    void *p = next->realloc(next->ctx, before, n);
+    nested--;
+    if (HEFT_UNLIKELY(p == NULL))
+        put_back(before, &old);
+    else
+        record_resized(ts, before, &old, p, n, table);
+    return p;
+}
+
+/* ---- RAW: with or without the interpreter's lock ------------------------------------------------------------------ */
+
+static void *raw_malloc(void *ctx, size_t n)
+{
+    PyMemAllocatorEx *next = ctx;
+    void *p = next->malloc(next->ctx, n);
+    if (HEFT_LIKELY(p != NULL && !nested))
+        record_large(heft_current_tstate(), p, n);
+    return p;
+}
+
+static void *raw_calloc(void *ctx, size_t count, size_t size)
+{
+    PyMemAllocatorEx *next = ctx;
+    void *p = next->calloc(next->ctx, count, size);
+    if (HEFT_LIKELY(p != NULL && !nested))
+        record_large(heft_current_tstate(), p, count * size);
+    return p;
+}
+
+static void raw_free(void *ctx, void *p)
+{
+    PyMemAllocatorEx *next = ctx;
+    if (HEFT_LIKELY(p != NULL && !nested)) {
+        if (HEFT_UNLIKELY(p == (void *)heft_rec.ts))
+            heft_rec.ts = HEFT_NOBODY; /* a thread state dies: another may get its address */
+        record_free(heft_current_tstate(), p, LARGE);
+    }
+    next->free(next->ctx, p);
+}
+
+static void *raw_realloc(void *ctx, void *p, size_t n)
+{
+    PyMemAllocatorEx *next = ctx;
+    if (nested)
+        return next->realloc(next->ctx, p, n);
+    if (p == NULL)
+        return raw_malloc(ctx, n);
+    return resize(next, heft_current_tstate(), p, n, LARGE);
+}
+
+/* ---- OBJ and MEM above pymalloc ----------------------------------------------------------------------------------- */
+
+/* The same as record_small for what nearly all requests are: the thread and its top frame as last time, the node first in
+ * its bucket, the pool known.  No call and no change before all of that is certain, so that this needs no stack and
+ * the other way can start from the beginning. */
+HEFT_INLINE bool record_small_fast(void *p, size_t n)
+{
+    PyThreadState *ts = heft_fast_tstate(heft_rec.tstate_offset);
+    if (HEFT_UNLIKELY(ts != heft_rec.ts))
+        return false;
+    /* ours is the owner's side now; the long way takes it once more */
+    __atomic_store_n(&heft_rec.lock.busy, 1, __ATOMIC_RELAXED);
+    __asm__ volatile("" ::: "memory");
+    heft_frame_t *top = heft_top_frame(ts);
+    if (HEFT_UNLIKELY(__atomic_load_n(&heft_rec.lock.attention, __ATOMIC_ACQUIRE) != 0 || top == NULL) ||
+        HEFT_UNLIKELY(--heft_rec.ticks < 0)) /* the long way reads the clock */
+        return false;
+    uint32_t parent = heft_stack_parent(top);
+    uint32_t node = heft_tree_find(&heft_rec.tree, parent, heft_frame_ip(top)); /* 0 for parent 0 as well */
+    if (HEFT_UNLIKELY(node == 0) || HEFT_UNLIKELY(!heft_blocks_put_fast(&heft_rec.blocks, (uintptr_t)p, n, node)))
+        return false;
+    heft_tree_count_alloc(&heft_rec.tree, node, n);
+    remember(p);
+    heft_bias_disown(&heft_rec.lock);
+    return true;
+}
+
+HEFT_INLINE bool record_free_fast(void *p)
+{
+    size_t size;
+    uint32_t node;
+    if (HEFT_UNLIKELY(heft_fast_tstate(heft_rec.tstate_offset) != heft_rec.ts))
+        return false;
+    __atomic_store_n(&heft_rec.lock.busy, 1, __ATOMIC_RELAXED);
+    __asm__ volatile("" ::: "memory");
+    if (HEFT_UNLIKELY(__atomic_load_n(&heft_rec.lock.attention, __ATOMIC_ACQUIRE) != 0))
+        return false;
+    uint32_t *word = heft_blocks_word_of(&heft_rec.blocks, (uintptr_t)p);
+    if (HEFT_UNLIKELY(word == NULL || *word == 0))
+        return false;
+    heft_blocks_read_word(*word, &size, &node);
+    __m128i recent = heft_rec.recent;
+    __m128i same = _mm_cmpeq_epi32(recent, _mm_set1_epi32((int)(uint32_t)((uintptr_t)p >> 4)));
+    int mask = _mm_movemask_ps(_mm_castsi128_ps(same));
+    if (mask != 0) {
+        unsigned since = (unsigned)__builtin_ctz((unsigned)mask);
+        if (HEFT_UNLIKELY(since != 0 && heft_rec.tree.details[node].temp == 0))
+            return false;
+        heft_rec.recent = _mm_andnot_si128(same, recent);
+        heft_tree_count_temp(&heft_rec.tree, node, size, since);
+    }
+    *word = 0;
+    heft_tree_count_free(&heft_rec.tree, node, size);
+    heft_bias_disown(&heft_rec.lock);
+    return true;
+}
+
+static HEFT_NOINLINE void *small_slow(void *p, size_t n)
+{
+    record_small(p, n);
+    return p;
+}
+
+static HEFT_NOINLINE void free_slow(PyMemAllocatorEx *next, void *p)
+{
+    record_free(heft_holder_tstate(), p, SMALL);
+    next->free(next->ctx, p);
+}
+
+static void *obj_malloc(void *ctx, size_t n)
+{
+    PyMemAllocatorEx *next = ctx;
+    void *p = next->malloc(next->ctx, n);
+    if (HEFT_UNLIKELY(p == NULL || n - 1 >= SMALL_MAX) || HEFT_LIKELY(record_small_fast(p, n)))
+        return p;
+    return small_slow(p, n);
+}
+
+static void *obj_calloc(void *ctx, size_t count, size_t size)
+{
+    PyMemAllocatorEx *next = ctx;
+    void *p = next->calloc(next->ctx, count, size);
+    if (HEFT_LIKELY(p != NULL && count * size - 1 < SMALL_MAX))
+        record_small(p, count * size);
+    return p;
+}
+
+static void obj_free(void *ctx, void *p)
+{
+    PyMemAllocatorEx *next = ctx;
+    if (HEFT_LIKELY(p == NULL || record_free_fast(p)))
+        next->free(next->ctx, p); /* not pymalloc's: passed on to RAW, recorded there */
+    else
+        free_slow(next, p);
+}
+
+static void *obj_realloc(void *ctx, void *p, size_t n)
+{
+    if (p == NULL)
+        return obj_malloc(ctx, n);
+    return resize(ctx, heft_holder_tstate(), p, n, EITHER);
+}
+
+/* ---- OBJ and MEM above anything else ------------------------------------------------------------------------------ */
+
+static void *any_malloc(void *ctx, size_t n)
+{
+    PyMemAllocatorEx *next = ctx;
+    nested++;
+    void *p = next->malloc(next->ctx, n);
+    nested--;
+    if (p != NULL && !nested)
+        record_large(heft_current_tstate(), p, n);
+    return p;
+}
+
+static void *any_calloc(void *ctx, size_t count, size_t size)
+{
+    PyMemAllocatorEx *next = ctx;
+    nested++;
+    void *p = next->calloc(next->ctx, count, size);
+    nested--;
+    if (p != NULL && !nested)
+        record_large(heft_current_tstate(), p, count * size);
+    return p;
+}
+
+static void any_free(void *ctx, void *p)
+{
+    PyMemAllocatorEx *next = ctx;
+    if (p != NULL && !nested)
+        record_free(heft_current_tstate(), p, LARGE);
+    nested++;
+    next->free(next->ctx, p);
+    nested--;
+}
+
+static void *any_realloc(void *ctx, void *p, size_t n)
+{
+    if (p == NULL)
+        return any_malloc(ctx, n);
+    PyMemAllocatorEx *next = ctx;
+    if (nested)
+        return next->realloc(next->ctx, p, n);
+    return resize(next, heft_current_tstate(), p, n, LARGE);
+}
+
+/* ---- waiting for the main program -------------------------------------------------------------------------------- */
+
+/* We are loaded while the interpreter imports site.  The program begins when no Python frame is left. */
+static void look_for_begin(void)
+{
+    PyThreadState *ts = heft_current_tstate();
+    if (ts == NULL || ts->interp != heft_rec.interp)
+        return;
+    for (heft_frame_t *f = heft_top_frame(ts); f != NULL; f = f->previous) {
+        if (!heft_frame_is_shim(f))
+            return;
+    }
+    heft_hooks_remove();
+    heft_recorder_begin();
+    heft_hooks_install();
+}
+
+static void *wait_malloc(void *ctx, size_t n)
+{
+    PyMemAllocatorEx *next = ctx;
+    void *p = next->malloc(next->ctx, n);
+    look_for_begin();
+    return p;
+}
+
+static void *wait_calloc(void *ctx, size_t count, size_t size)
+{
+    PyMemAllocatorEx *next = ctx;
+    void *p = next->calloc(next->ctx, count, size);
+    look_for_begin();
+    return p;
+}
+
+static void *wait_realloc(void *ctx, void *p, size_t n)
+{
+    PyMemAllocatorEx *next = ctx;
+    return next->realloc(next->ctx, p, n);
+}
+
+static void wait_free(void *ctx, void *p)
+{
+    PyMemAllocatorEx *next = ctx;
+    next->free(next->ctx, p);
+}
+
+/* ---- installing -------------------------------------------------------------------------------------------------- */
+
+/* tracemalloc, if it was started before us, keeps its ctx pointing at the allocators it saved and puts those back when
+ * it stops.  We slip in beneath it, or it would take us out. */
+static PyMemAllocatorEx *saved_by_tracemalloc(PyMemAllocatorDomain domain, PyMemAllocatorEx *current)
+{
+    PyMem_GetAllocator(domain, current);
+    return heft_is_tracemalloc_on() && current->malloc != ours[domain].malloc ? current->ctx : NULL;
+}
+
+static void set_allocators(const PyMemAllocatorEx table[DOMAINS])
+{
+    for (int domain = 0; domain < DOMAINS; domain++) {
+        PyMemAllocatorEx current, *saved = saved_by_tracemalloc((PyMemAllocatorDomain)domain, &current);
+        real[domain] = saved != NULL ? *saved : current;
+        ours[domain] = table[domain];
+        ours[domain].ctx = &real[domain];
+        if (saved != NULL)
+            *saved = ours[domain];
+        else
+            PyMem_SetAllocator((PyMemAllocatorDomain)domain, &ours[domain]);
+    }
+    installed = true;
+}
+
+#define TABLE(name) {.malloc = name##_malloc, .calloc = name##_calloc, .realloc = name##_realloc, .free = name##_free}
+
+static bool plain_pymalloc;
+
+void heft_hooks_wait(void)
+{
+    const char *name = heft_is_tracemalloc_on() ? NULL : _PyMem_GetCurrentAllocatorName();
+    plain_pymalloc = name != NULL && strcmp(name, "pymalloc") == 0;
+    static const PyMemAllocatorEx wait = TABLE(wait);
+    PyMemAllocatorEx table[DOMAINS];
+    for (int domain = 0; domain < DOMAINS; domain++)
+        table[domain] = wait;
+    set_allocators(table);
+}
+
+void heft_hooks_install(void)
+{
+    static const PyMemAllocatorEx raw = TABLE(raw), obj = TABLE(obj), any = TABLE(any);
+    PyMemAllocatorEx table[DOMAINS] = {raw, plain_pymalloc ? obj : any, plain_pymalloc ? obj : any};
+    _Static_assert(PYMEM_DOMAIN_RAW == 0 && PYMEM_DOMAIN_MEM == 1 && PYMEM_DOMAIN_OBJ == 2, "order of the table");
+    set_allocators(table);
+}
+
+void heft_hooks_remove(void)
+{
+    if (!installed)
+        return;
+    installed = false;
+    for (int domain = 0; domain < DOMAINS; domain++) {
+        PyMemAllocatorEx current;
+        PyMem_GetAllocator((PyMemAllocatorDomain)domain, &current);
+        if (current.malloc == ours[domain].malloc && current.ctx == ours[domain].ctx) {
+            PyMem_SetAllocator((PyMemAllocatorDomain)domain, &real[domain]);
+        } else if (heft_is_tracemalloc_on()) {
+            PyMemAllocatorEx *saved = current.ctx;
+            if (saved != NULL && saved->malloc == ours[domain].malloc && saved->ctx == ours[domain].ctx)
+                *saved = real[domain];
+        }
+        /* else somebody stands on top of us and still calls us: heft_rec.on is false, we only pass on */
+    }
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/* memheft._engine: the extension's one exported symbol.
+ *
+ * Loaded in two ways.  `import memheft._engine` (the command line, the watcher, the API) gets a module.  memheft.pth
+ * loads the file with MEMHEFT_BOOT=engine|recording in the environment: then the process is to be recorded, and nobody
+ * keeps the module. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "python/boot.h"
+#include "python/recording.h"
+#include "python/watch.h"
+
+static PyObject *engine_supported(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    const char *why = heft_boot_unsupported();
+    if (why == NULL)
+        Py_RETURN_NONE;
+    return PyUnicode_FromString(why);
+}
+
+static PyMethodDef methods[] = {
+    {"supported", engine_supported, METH_NOARGS, "None, or why this interpreter cannot be recorded, in one line."},
+    {"create", heft_watch_create, METH_VARARGS, "create(path, meta, force, watcher): make an empty recording."},
+    {NULL, NULL, 0, NULL},
+};
+
+static int engine_exec(PyObject *module)
+{
+    if (heft_recording_add_types(module) != 0)
+        return -1;
+    return heft_watch_add_types(module);
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, (void *)engine_exec},
+#if PY_VERSION_HEX >= 0x030C0000
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
+    {0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "memheft._engine",
+    .m_doc = "memheft's engine.",
+    .m_methods = methods,
+    .m_slots = slots,
+};
+
+PyMODINIT_FUNC PyInit__engine(void);
+PyMODINIT_FUNC PyInit__engine(void)
+{
+    const char *boot = getenv("MEMHEFT_BOOT");
+    const char *path = boot != NULL ? strchr(boot, '|') : NULL;
+    if (path != NULL)
+        heft_boot(path + 1);
+    return PyModuleDef_Init(&definition);
+}

@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: MIT */
+/* The recorder's cold parts: starting, threads, new call paths, the clock, sealing.  See recorder.h. */
+#define _GNU_SOURCE
+#include "python/recorder.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#define THREAD_STATES 8192u /* living thread states at a time; more share one record */
+#define WALK_FRAMES (1u << 21)
+#define TRIALS 512u
+#define RENAMES 64u
+#define TICKS 64
+#define RUSAGE_NS 50000000u
+
+heft_recorder_t heft_rec = {.ts = HEFT_NOBODY};
+
+/* ---- new call paths ---------------------------------------------------------------------------------------------- */
+
+static void name_thread(heft_thread_state_t *thread);
+
+static uint32_t import_node(uint32_t import_switch, const heft_frame_t *frame)
+{
+    char buffer[HEFT_TEXT_MAX];
+    return heft_tree_import(&heft_rec.tree, import_switch, heft_codes_text(heft_frame_local(frame, 0), buffer));
+}
+
+/* A call path for which there is no node yet. */
+HEFT_COLD static uint32_t new_child(uint32_t parent, uint64_t ip, heft_frame_t *frame)
+{
+    heft_tree_t *tree = &heft_rec.tree;
+    heft_frame_info_t info = {0};
+    heft_recorder_tick();
+    heft_codes_describe(frame, &info);
+    uint32_t node = heft_tree_insert(tree, parent, ip, &info);
+    if (!heft_rec.guest && heft_rec.thread->renames > 0)
+        name_thread(heft_rec.thread);
+    if (info.import_switch && tree->details[node].kind == HEFT_NODE_ALIAS)
+        return import_node(node, frame);
+    return node;
+}
+
+HEFT_NOINLINE uint32_t heft_recorder_child_slow(uint32_t parent, uint64_t ip, heft_frame_t *frame)
+{
+    heft_tree_t *tree = &heft_rec.tree;
+    uint32_t import_switch = 0;
+    uint32_t node = heft_tree_probe(tree, parent, ip, &import_switch);
+    if (import_switch != 0)
+        return import_node(import_switch, frame); /* not remembered: the answer depends on the module */
+    if (node == 0 && heft_tree_is_machinery(tree, ip))
+        node = parent;
+    if (node == 0)
+        return new_child(parent, ip, frame);
+    heft_tree_remember(tree, parent, ip, node);
+    return node;
+}
+
+/* ---- threads ----------------------------------------------------------------------------------------------------- */
+
+/* A thread's Python name is an attribute of the Thread object, the first local of its outermost frame.  Read when call
+ * paths are made, which is early in a thread's life and never again in a steady state. */
+HEFT_COLD static void name_thread(heft_thread_state_t *thread)
+{
+    thread->renames--;
+    const heft_frame_t *bottom = NULL;
+    for (const heft_frame_t *f = heft_top_frame(thread->ts); f != NULL; f = f->previous) {
+        if (!heft_frame_is_shim(f))
+            bottom = f;
+    }
+    if (bottom == NULL || heft_frame_is_incomplete(bottom))
+        return;
+    char buffer[HEFT_TEXT_MAX];
+    heft_str_t function = heft_codes_text(heft_frame_code(bottom)->co_qualname, buffer);
+    static const char bootstrap[] = "Thread._bootstrap";
+    if (function.bytes != sizeof bootstrap - 1 || memcmp(function.data, bootstrap, function.bytes) != 0)
+        return;
+    PyObject *name = heft_plain_attribute(heft_frame_local(bottom, 0), heft_rec.name_attribute); /* allocates nothing */
+    if (name == NULL)
+        return;
+    if (PyUnicode_Check(name))
+        heft_tree_name_thread(&heft_rec.tree, thread->node, heft_codes_text(name, buffer));
+    Py_DECREF(name); /* the Thread holds it: this is never the last reference */
+}
+
+/* Is this the root of one thread other than the main one? */
+static bool is_named_by_python(uint32_t root)
+{
+    const heft_detail_t *detail = &heft_rec.tree.details[root];
+    return detail->kind == HEFT_NODE_THREAD && heft_ledger_threads(&heft_rec.ledger)[detail->what].flags == 0;
+}
+
+/* All threads after the first HEFT_THREADS_MAX - 1, and those that Python does not know. */
+static uint32_t shared_root(void)
+{
+    static uint32_t root;
+    if (root == 0)
+        root = heft_tree_thread(&heft_rec.tree, 0, HEFT_THREAD_SHARED);
+    return root != 0 ? root : HEFT_TREE_ROOT;
+}
+
+static uint32_t new_root(const PyThreadState *ts)
+{
+    heft_tree_t *tree = &heft_rec.tree;
+    heft_recorder_tick();
+    bool is_main = ts->interp == heft_rec.interp && (pid_t)ts->native_thread_id == heft_rec.pid;
+    uint32_t node = tree->header->thread_n < HEFT_THREADS_MAX - 1
+                        ? heft_tree_thread(tree, ts->native_thread_id, is_main ? HEFT_THREAD_MAIN : 0)
+                        : 0;
+    if (node == 0)
+        return shared_root();
+    if (is_main)
+        heft_tree_name_thread(tree, node, (heft_str_t){"MainThread", 10});
+    return node;
+}
+
+HEFT_COLD heft_thread_state_t *heft_recorder_thread(PyThreadState *ts)
+{
+    heft_thread_state_t *others = &heft_rec.threads[THREAD_STATES];
+    if (ts == NULL) {
+        others->node = shared_root();
+        return others;
+    }
+    uint32_t i = (uint32_t)(((uintptr_t)ts >> 4) * 0x9E3779B1u >> 8) % THREAD_STATES;
+    for (uint32_t n = 0; n < 64; n++, i = (i + 1) % THREAD_STATES) {
+        heft_thread_state_t *thread = &heft_rec.threads[i];
+        if (thread->ts == ts && thread->ts_id == ts->id)
+            return thread;
+        if (thread->ts == NULL || thread->ts == ts) {
+            *thread = (heft_thread_state_t){.ts = ts, .ts_id = ts->id, .node = new_root(ts)};
+            thread->renames = is_named_by_python(thread->node) ? RENAMES : 0;
+            return thread;
+        }
+    }
+    others->node = shared_root();
+    others->ts = NULL;
+    return others;
+}
+
+HEFT_COLD bool heft_recorder_switch(PyThreadState *ts)
+{
+    if (!heft_rec.on || ts == NULL || ts->interp != heft_rec.interp)
+        return false; /* off, no lock, or an interpreter that may hold a lock of its own: a guest */
+    heft_recorder_tick();
+    if (heft_rec.thread != NULL)
+        heft_rec.thread->recent = heft_rec.recent;
+    heft_rec.thread = heft_recorder_thread(ts);
+    heft_rec.recent = heft_rec.thread->recent;
+    heft_rec.ts = ts;
+    return true;
+}
+
+/* ---- the clock --------------------------------------------------------------------------------------------------- */
+
+static uint64_t monotonic_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+HEFT_NOINLINE void heft_recorder_tick(void)
+{
+    heft_tree_t *tree = &heft_rec.tree;
+    heft_rec.ticks = TICKS;
+    uint64_t now = monotonic_ns() - heft_rec.start_ns;
+    tree->now_ns = now;
+    tree->header->now_ns = now;
+    if (heft_rec.rusage_ns != 0 && now - heft_rec.rusage_ns < RUSAGE_NS)
+        return;
+    int saved_errno = errno;
+    struct rusage usage;
+    heft_rec.rusage_ns = now;
+    if (getrusage(RUSAGE_SELF, &usage) == 0)
+        tree->header->rss_peak_bytes = (uint64_t)usage.ru_maxrss * 1024;
+    tree->header->tool_bytes = heft_tree_tool_bytes(tree) + heft_blocks_tool_bytes(&heft_rec.blocks);
+    tree->header->lost_events = heft_rec.blocks.lost;
+    errno = saved_errno;
+}
+
+/* ---- life -------------------------------------------------------------------------------------------------------- */
+
+static void in_child(void)
+{
+    heft_recorder_forget();
+}
+
+bool heft_recorder_open(const char *path)
+{
+    heft_recorder_t *rec = &heft_rec;
+    int error = heft_ledger_attach(&rec->ledger, path);
+    if (error != 0) {
+        errno = error;
+        return false;
+    }
+    if (!heft_tree_init(&rec->tree, &rec->ledger) || !heft_blocks_init(&rec->blocks) ||
+        !heft_region_init(&rec->thread_region, (THREAD_STATES + 1) * sizeof(heft_thread_state_t)) ||
+        !heft_region_init(&rec->walk_region, WALK_FRAMES * sizeof(heft_frame_t *)))
+        return false; /* errno: the kernel's */
+    rec->threads = (heft_thread_state_t *)(void *)rec->thread_region.base;
+    rec->walk = (heft_frame_t **)(void *)rec->walk_region.base;
+    rec->walk_max = WALK_FRAMES;
+    rec->pid = getpid();
+    rec->interp = PyInterpreterState_Main();
+    rec->name_attribute = PyUnicode_InternFromString("_name");
+    rec->dunder_name = PyUnicode_InternFromString("__name__");
+    if (rec->name_attribute == NULL || rec->dunder_name == NULL)
+        return false;
+    heft_bias_init(&rec->lock);
+    rec->check = getenv("MEMHEFT_CHECK") != NULL && strcmp(getenv("MEMHEFT_CHECK"), "1") == 0;
+    rec->full_walk = getenv("MEMHEFT_FULL_WALK") != NULL && strcmp(getenv("MEMHEFT_FULL_WALK"), "1") == 0;
+    if (rec->full_walk)
+        rec->ledger.header->flags |= HEFT_FLAG_FULL_WALK;
+    rec->ledger.header->pid = (uint64_t)rec->pid;
+    pthread_atfork(NULL, NULL, in_child);
+    heft_codes_watch();
+    return true;
+}
+
+void heft_recorder_begin(void)
+{
+    heft_recorder_t *rec = &heft_rec;
+    rec->start_ns = monotonic_ns();
+    rec->trials = TRIALS;
+    heft_recorder_set_careful();
+    rec->ledger.header->state = HEFT_STATE_RUNNING;
+    rec->on = true;
+    heft_recorder_tick();
+}
+
+void heft_recorder_set_careful(void)
+{
+    uint32_t *attention = &heft_rec.lock.attention;
+    if (heft_rec.full_walk || heft_rec.check || heft_rec.trials != 0)
+        __atomic_fetch_or(attention, HEFT_BIAS_CAREFUL, __ATOMIC_RELAXED);
+    else
+        __atomic_fetch_and(attention, ~HEFT_BIAS_CAREFUL, __ATOMIC_RELAXED);
+}
+
+HEFT_COLD void heft_recorder_step_back(void)
+{
+    heft_rec.on = false;
+    heft_rec.ts = HEFT_NOBODY;
+    heft_rec.tree.header->flags |= HEFT_FLAG_STEPPED_BACK;
+}
+
+HEFT_COLD void heft_recorder_forget(void)
+{
+    if (heft_rec.ledger.header == NULL)
+        return;
+    /* only this thread is left; another may have died inside the lock, so it is not taken */
+    heft_rec.on = false;
+    heft_rec.ts = HEFT_NOBODY;
+    heft_hooks_remove();
+}
+
+HEFT_COLD void heft_recorder_seal(void)
+{
+    heft_recorder_t *rec = &heft_rec;
+    if (!rec->on || rec->pid != getpid())
+        return;
+    heft_bias_lock(&rec->lock);
+    rec->rusage_ns = 0; /* ask for the resident peak as well */
+    heft_recorder_tick();
+    rec->on = false;
+    rec->ts = HEFT_NOBODY;
+    heft_ledger_seal(&rec->ledger);
+    heft_bias_unlock(&rec->lock);
+    heft_hooks_remove();
+}

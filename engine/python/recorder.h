@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT */
+/* The recorder: one for the process, the state that the allocator hooks work on.
+ *
+ * Life:   off -> waiting (booted; the interpreter still imports site) -> on -> off (sealed, forked, or stepped back)
+ *
+ * Lock.  Everything here and in the ledger is protected by `lock`: hooks that hold the interpreter's lock take the
+ * owner's side (a few plain instructions), others the guest's.  No critical section calls into the interpreter in a way
+ * that could run Python code or allocate. */
+#ifndef HEFT_PYTHON_RECORDER_H
+#define HEFT_PYTHON_RECORDER_H
+
+#include "python/version.h"
+
+#include <emmintrin.h>
+
+#include "base/bias.h"
+#include "base/region.h"
+#include "ledger/blocks.h"
+#include "ledger/ledger.h"
+#include "ledger/tree.h"
+
+#define HEFT_NOBODY ((PyThreadState *)1) /* no thread state, and not NULL either */
+
+/* What is known of a thread, by its thread state. */
+typedef struct {
+    __m128i recent; /* as heft_recorder_t.recent, while another thread runs */
+    uint32_t node;            /* root of its stacks */
+    uint32_t renames;         /* looks at its name still to come */
+    PyThreadState *ts;
+    uint64_t ts_id; /* tells a new thread state from an old one at the same address */
+} __attribute__((aligned(64))) heft_thread_state_t;
+
+typedef struct {
+    /* read by every event */
+    PyThreadState *ts;           /* the thread state whose data `thread` is; HEFT_NOBODY forces the slow way */
+    heft_thread_state_t *thread;
+    __m128i recent; /* the thread's last four requests, newest first: low words of address >> 4.  Moved as a whole register:
+                     * a wide load right after a narrow store would wait until the store has left the core */
+    heft_bias_t lock;  /* CAREFUL while any of full_walk, check and trials is set */
+    ptrdiff_t tstate_offset; /* from the thread pointer to the current thread state's variable; 0 = ask (version.h) */
+    int64_t ticks; /* requests until the clock is read again */
+    heft_tree_t tree __attribute__((aligned(64)));
+    heft_blocks_t blocks;
+
+    /* rare */
+    bool on;
+    bool full_walk;  /* do not trust stamps */
+    bool check;      /* MEMHEFT_CHECK: compare every stack with the full walk */
+    bool guest;      /* the lock is held from the guest's side: no interpreter lock */
+    uint32_t trials; /* requests still to be compared by the self-test */
+    heft_ledger_t ledger;
+    heft_region_t thread_region, walk_region;
+    heft_thread_state_t *threads;
+    heft_frame_t **walk; /* frames of one walk, top first */
+    uint32_t walk_max;
+    uint32_t thread_n;
+    uint64_t start_ns, rusage_ns; /* monotonic clock; when the resident peak was last asked for */
+    pid_t pid;
+    PyInterpreterState *interp; /* the main one; others are recorded as guests */
+    PyObject *name_attribute, *dunder_name; /* "_name", "__name__": immortal for the process' life */
+} heft_recorder_t;
+
+extern heft_recorder_t heft_rec;
+
+/* ---- recorder.c -------------------------------------------------------------------------------------------------- */
+
+/* Start, called inside a hook (or at boot) by a thread that holds the interpreter's lock. */
+bool heft_recorder_open(const char *path);
+void heft_recorder_begin(void);
+
+/* The final state: main module, threads and exit handlers have ended.  Idempotent; does nothing in a forked child. */
+void heft_recorder_seal(void);
+
+/* In a forked child: let go of the parent's recording. */
+void heft_recorder_forget(void);
+
+/* Read the clock.  Called every 64 requests and whenever something new happens. */
+void heft_recorder_tick(void);
+
+/* Set or clear the lock's CAREFUL, from the flags above. */
+void heft_recorder_set_careful(void);
+
+/* A contradiction was found: keep what is recorded, stop recording. */
+void heft_recorder_step_back(void);
+
+/* Make heft_rec.thread the record of `ts`.  False: `ts` is not to be recorded as an owner (another interpreter). */
+bool heft_recorder_switch(PyThreadState *ts);
+
+/* The record of a thread; NULL stands for threads that Python does not know.  Never NULL itself. */
+heft_thread_state_t *heft_recorder_thread(PyThreadState *ts);
+
+/* The slow half of finding a child: the bucket, then a new node. */
+uint32_t heft_recorder_child_slow(uint32_t parent, uint64_t ip, heft_frame_t *frame);
+
+/* ---- codes.c ----------------------------------------------------------------------------------------------------- */
+
+/* Fill in what the tree wants to know of the frame's instruction; registers the code object if it is new. */
+void heft_codes_describe(heft_frame_t *frame, heft_frame_info_t *info);
+
+/* The module that a frame of importlib's _find_and_load is after.  Borrowed from `buffer`. */
+#define HEFT_TEXT_MAX (3u * 1024u)
+heft_str_t heft_codes_text(PyObject *unicode, char buffer[HEFT_TEXT_MAX]);
+
+/* Put ourselves before code objects' deallocator, to retire those that die. */
+void heft_codes_watch(void);
+
+/* ---- hooks.c ----------------------------------------------------------------------------------------------------- */
+
+void heft_hooks_wait(void);    /* wait for the main program to begin, then record */
+void heft_hooks_install(void); /* record */
+void heft_hooks_remove(void);  /* as far as others' hooks on top of ours allow; passive in any case */
+
+/* Run `calls` allocations through the stack capture and compare with the interpreter's own frames; NULL or what is
+ * wrong.  selftest.c */
+const char *heft_selftest_layout(void);
+
+#endif

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: MIT */
+/* From the running frame to its node in the call tree: the heart of the recorder.
+ *
+ * A stamp is a value written into a field of a running frame that the interpreter resets when a frame is pushed or
+ * suspended and otherwise treats alike.  If the stamp is still there, the frame is the same activation, so everything
+ * older stands in the calls that lead to it, unchanged; only the frame's own instruction has to be read again.  The
+ * stamp holds the number of the *parent's* node, so that one hash lookup answers:
+ *
+ *     node = child(stamp of the top frame, instruction of the top frame)
+ *
+ * 3.11-3.13: `stacktop`.  -1 while a frame runs; every negative value is treated like -1, so -2 - node fits.  It is
+ *   overwritten when the frame makes an inlined call, and then the frame's first free stack slot, which the call has
+ *   just vacated, holds the frame's own node (odd, so that no pointer equals it).  Which callees prove that a slot was
+ *   vacated is `called_inline`.
+ * 3.14-3.15: `visited`, a byte that is 0 at push and that nobody reads in these builds (the collector of 3.14.0-3.14.4
+ *   writes 1, which only makes us walk); our 2 vouches for the four bytes of padding behind it, which hold the node.
+ *   Only frames on the thread's own stack: generators keep the byte across yields.
+ *
+ * What must not be pinned: a frame under a trace function, which may assign f_lineno to it.  Frames above it are not
+ * stamped (3.11-3.13: a caller with a saved stack pointer that called through C; 3.14: tstate->tracing).
+ *
+ * heft_stack_full is the oracle: the whole stack, no stamp read or written.  MEMHEFT_CHECK compares on each request,
+ * and the first requests of every recording are compared anyway (recorder.h, `trials`).
+ *
+ * Sources: reference/cpython-internals 1.5, 1.6; CPython's Include/internal/pycore_frame.h, pycore_interpframe.h. */
+#ifndef HEFT_PYTHON_STACK_H
+#define HEFT_PYTHON_STACK_H
+
+#include "python/recorder.h"
+
+HEFT_INLINE uint32_t heft_stack_child(uint32_t parent, heft_frame_t *frame)
+{
+    uint64_t ip = heft_frame_ip(frame);
+    uint32_t node = heft_tree_find(&heft_rec.tree, parent, ip);
+    return HEFT_LIKELY(node != 0) ? node : heft_recorder_child_slow(parent, ip, frame);
+}
+
+/* The oracle: every frame, one lookup each. */
+static HEFT_NOINLINE uint32_t heft_stack_full(heft_frame_t *top, uint32_t root)
+{
+    uint32_t n = 0, node = root;
+    for (heft_frame_t *f = top; f != NULL; f = f->previous) {
+        if (heft_frame_is_shim(f))
+            continue;
+        if (n == heft_rec.walk_max) {
+            heft_rec.tree.header->cut_events++;
+            break; /* two million frames deep: the oldest are left out */
+        }
+        heft_rec.walk[n++] = f;
+    }
+    while (n > 0)
+        node = heft_stack_child(node, heft_rec.walk[--n]);
+    return node;
+}
+
+#if PY_VERSION_HEX < 0x030E0000
+
+/* ---- 3.11 - 3.13: stacktop --------------------------------------------------------------------------------------- */
+
+#define HEFT_FRAME_RUNNING (-1)
+#define heft_stamp_of(node) (-2 - (int)(node))
+#define heft_stamped_node(stacktop) ((uint32_t)(-2 - (stacktop)))
+#define heft_slot(f, i) (*(uintptr_t *)(void *)&(f)->localsplus[i])
+
+/* Was `callee` (whose previous is `f`) pushed by an instruction of `f` that took something off f's stack? */
+HEFT_INLINE bool called_inline(const heft_frame_t *callee, const heft_frame_t *f)
+{
+    if (callee == NULL || callee->previous != f)
+        return false;
+#if PY_VERSION_HEX >= 0x030D0000
+    if (heft_frame_is_incomplete(f))
+        return false; /* the __init__ trampoline: pushed in mid-call, never executed a call of its own */
+#endif
+#if PY_VERSION_HEX < 0x030C0000
+    if (callee->is_entry)
+        return false;
+#endif
+    if (callee->owner == FRAME_OWNED_BY_THREAD)
+        return true;
+#if PY_VERSION_HEX >= 0x030C0000
+    /* a coroutine can only have been entered by SEND, which takes the value that is sent */
+    if (callee->owner == FRAME_OWNED_BY_GENERATOR && (heft_frame_code(callee)->co_flags & CO_COROUTINE))
+        return true;
+#endif
+    return false;
+}
+
+/* Was `callee` entered through C from `f`, the next frame that is not a shim? */
+HEFT_INLINE bool called_through_c(const heft_frame_t *callee, const heft_frame_t *f)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    return callee->previous != f;
+#else
+    (void)f;
+    return callee->is_entry;
+#endif
+}
+
+/* No stamp on top: walk down to the first one, then up again, leaving stamps. */
+static HEFT_NOINLINE uint32_t heft_stack_walk(heft_frame_t *top, uint32_t root)
+{
+    heft_frame_t **walk = heft_rec.walk, *callee = NULL;
+    uint32_t n = 0, node = root;
+    for (heft_frame_t *f = top; f != NULL; callee = f, f = f->previous) {
+        if (heft_frame_is_shim(f))
+            continue;
+        int depth = f->stacktop;
+        if (depth < HEFT_FRAME_RUNNING) {
+            node = heft_stack_child(heft_stamped_node(depth), f);
+            break;
+        }
+        if (depth >= 0 && called_inline(callee, f) && (heft_slot(f, depth) & 1)) {
+            node = (uint32_t)(heft_slot(f, depth) >> 1);
+            break;
+        }
+        if (n == heft_rec.walk_max)
+            return heft_stack_full(top, root);
+        walk[n++] = f;
+    }
+    for (uint32_t i = n; i-- > 0;) {
+        heft_frame_t *f = walk[i];
+        uint32_t parent = node;
+        int depth = f->stacktop;
+        bool under_trace = i + 1 < n && walk[i + 1]->stacktop >= 0 && called_through_c(f, walk[i + 1]);
+        if (i == 0 && depth == HEFT_FRAME_RUNNING && heft_frame_is_incomplete(f)) {
+            if (!under_trace)
+                f->stacktop = heft_stamp_of(parent);
+            return parent;
+        }
+        node = heft_stack_child(parent, f);
+        if (under_trace) {
+            while (i-- > 0)
+                node = heft_stack_child(node, walk[i]);
+            return node;
+        }
+        if (depth == HEFT_FRAME_RUNNING)
+            f->stacktop = heft_stamp_of(parent);
+        else if (depth >= 0 && i > 0 && called_inline(walk[i - 1], f))
+            heft_slot(f, depth) = (uintptr_t)node << 1 | 1;
+    }
+    return node;
+}
+
+/* The parent's node, or 0 if it has to be walked for: of a frame with a stamp, or of a new activation (which then gets its
+ * stamp) whose caller's vacated slot knows. */
+HEFT_INLINE uint32_t heft_stack_parent(heft_frame_t *top)
+{
+    int depth = top->stacktop; /* a shim's is 0 */
+    if (HEFT_LIKELY(depth < HEFT_FRAME_RUNNING))
+        return heft_stamped_node(depth);
+    heft_frame_t *caller = top->previous;
+    if (depth != HEFT_FRAME_RUNNING || caller == NULL || heft_frame_is_shim(caller))
+        return 0;
+    int caller_depth = caller->stacktop;
+    if (caller_depth < 0 || !called_inline(top, caller) || (heft_slot(caller, caller_depth) & 1) == 0)
+        return 0;
+    uint32_t parent = (uint32_t)(heft_slot(caller, caller_depth) >> 1);
+    top->stacktop = heft_stamp_of(parent);
+    return parent;
+}
+
+/* The node of the stack whose top frame is `top`, of the thread whose node is `root`. */
+HEFT_INLINE uint32_t heft_stack_node(const PyThreadState *ts, heft_frame_t *top, uint32_t root)
+{
+    (void)ts;
+    if (HEFT_UNLIKELY(top == NULL))
+        return root;
+    uint32_t parent = heft_stack_parent(top);
+    return HEFT_LIKELY(parent != 0) ? heft_stack_child(parent, top) : heft_stack_walk(top, root);
+}
+
+#else
+
+/* ---- 3.14 - 3.15: visited and the padding behind it -------------------------------------------------------------- */
+
+#define HEFT_STAMP 2
+
+_Static_assert(offsetof(struct _PyInterpreterFrame, visited) == 75, "the stamp's byte");
+_Static_assert(offsetof(struct _PyInterpreterFrame, localsplus) == 80, "four bytes of padding hold the node");
+
+#define heft_stamped_node(f) (*(uint32_t *)(void *)((char *)(f) + 76))
+
+HEFT_INLINE bool is_stamped(const heft_frame_t *f)
+{
+    /* owner and visited are neighbours: one comparison */
+    return *(const uint16_t *)(const void *)&f->owner == (HEFT_STAMP << 8 | FRAME_OWNED_BY_THREAD);
+}
+
+static HEFT_NOINLINE uint32_t heft_stack_walk(const PyThreadState *ts, heft_frame_t *top, uint32_t root)
+{
+    heft_frame_t **walk = heft_rec.walk;
+    uint32_t n = 0, node = root;
+    for (heft_frame_t *f = top; f != NULL; f = f->previous) {
+        if (heft_frame_is_shim(f))
+            continue;
+        if (is_stamped(f)) {
+            node = heft_stack_child(heft_stamped_node(f), f);
+            break;
+        }
+        if (n == heft_rec.walk_max)
+            return heft_stack_full(top, root);
+        walk[n++] = f;
+    }
+    bool pin = ts->tracing == 0;
+    while (n-- > 0) {
+        heft_frame_t *f = walk[n];
+        if (pin && f->owner == FRAME_OWNED_BY_THREAD) {
+            heft_stamped_node(f) = node;
+            f->visited = HEFT_STAMP;
+        }
+        node = heft_stack_child(node, f);
+    }
+    return node;
+}
+
+/* The parent's node if `top` is stamped, else 0. */
+HEFT_INLINE uint32_t heft_stack_parent(heft_frame_t *top)
+{
+    return HEFT_LIKELY(is_stamped(top)) ? heft_stamped_node(top) : 0;
+}
+
+HEFT_INLINE uint32_t heft_stack_node(const PyThreadState *ts, heft_frame_t *top, uint32_t root)
+{
+    if (HEFT_UNLIKELY(top == NULL))
+        return root;
+    uint32_t parent = heft_stack_parent(top);
+    return HEFT_LIKELY(parent != 0) ? heft_stack_child(parent, top) : heft_stack_walk(ts, top, root);
+}
+
+#endif
+#endif
