@@ -79,6 +79,9 @@ HEFT_COLD heft_pool_t *heft__blocks_make_pool(heft_blocks_t *blocks, uintptr_t a
     if (pool->units != 0) {
         if (has_blocks(blocks, pool))
             return NULL; /* not a pool of pymalloc's: one class at a time is its rule */
+        heft_recent_pool_t *recent = &blocks->recent[pool->units - 1];
+        if (recent->shadow == pool->shadow)
+            *recent = (heft_recent_pool_t){0};
         blocks->shadow[pool->shadow] = blocks->free_shadow[pool->units];
         blocks->free_shadow[pool->units] = pool->shadow;
         *pool = (heft_pool_t){0};

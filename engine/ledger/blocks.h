@@ -49,6 +49,13 @@ typedef struct heft_window {
     heft_pool_t pools[HEFT_WINDOW_POOLS];
 } heft_window_t;
 
+/* The pool that a class' last block came from: pymalloc fills one before it takes the next. */
+typedef struct {
+    uintptr_t base; /* 0 = none */
+    uint32_t shadow;
+    uint32_t reciprocal;
+} heft_recent_pool_t;
+
 typedef struct {
     uint64_t key;  /* hash order is by this: address >> 3 (44 bits) << 20 | node's low 20 bits; 0 = free */
     uint64_t size; /* bytes (48 bits) | node's high bits << 48 */
@@ -57,6 +64,7 @@ typedef struct {
 typedef struct {
     heft_window_t **windows; /* HEFT_WINDOW_SLOTS, NULL = none */
     uint32_t *shadow;      /* the words; word 0 unused */
+    heft_recent_pool_t recent[HEFT_SMALL_CLASSES]; /* of pools whose shadow is of just that class */
     bool strays;           /* a small block went to the second table: look there for small ones too */
 
     heft_entry_t *entries;
@@ -116,6 +124,8 @@ HEFT_INLINE void heft_blocks_put_small(heft_blocks_t *blocks, uintptr_t address,
         uint32_t *word = heft__blocks_word(blocks, pool, address);
         if (HEFT_LIKELY(word != NULL)) {
             *word = node << 9 | low;
+            uintptr_t base = address & ~(((uintptr_t)1 << HEFT_POOL_BITS) - 1);
+            blocks->recent[low >> 4] = (heft_recent_pool_t){base, pool->shadow, pool->reciprocal};
             return;
         }
     }
@@ -131,19 +141,17 @@ HEFT_INLINE void heft_blocks_put_shrunk(heft_blocks_t *blocks, uintptr_t address
     *heft__blocks_word(blocks, pool, address) = node << 9 | ((uint32_t)size - 1);
 }
 
-/* Record a block if that is a matter of one word: its pool has a shadow of its class. */
+/* Record a block from pymalloc itself if that is a matter of one word: its pool is its class' last one.  (An address that
+ * pymalloc hands out for a class is a block's start in a pool of that class, so nothing is left to check.) */
 HEFT_INLINE bool heft_blocks_put_fast(heft_blocks_t *blocks, uintptr_t address, size_t size, uint32_t node)
 {
-    uint64_t number = address >> HEFT_WINDOW_BITS;
-    heft_window_t *window = blocks->windows[number % HEFT_WINDOW_SLOTS];
-    if (HEFT_UNLIKELY(window == NULL || window->number != number))
-        return false;
-    heft_pool_t *pool = &window->pools[(address >> HEFT_POOL_BITS) % HEFT_WINDOW_POOLS];
     uint32_t low = (uint32_t)size - 1;
-    uint32_t *word = heft__blocks_word(blocks, pool, address);
-    if (HEFT_UNLIKELY(pool->units != (low >> 4) + 1 || word == NULL))
+    const heft_recent_pool_t *recent = &blocks->recent[low >> 4];
+    uintptr_t offset = address - recent->base;
+    if (HEFT_UNLIKELY(offset >= 1u << HEFT_POOL_BITS))
         return false;
-    *word = node << 9 | low;
+    uint32_t index = ((uint32_t)(offset >> 4) - HEFT_POOL_HEADER / 16) * recent->reciprocal >> 15;
+    blocks->shadow[recent->shadow + index] = node << 9 | low;
     return true;
 }
 

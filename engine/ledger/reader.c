@@ -243,8 +243,7 @@ static heft_status_t read_column(const file_t *file, heft_chunk_kind_t kind, uin
 }
 
 /* META or SOURCE: the last chunk of the kind. */
-static heft_status_t read_blob(const file_t *file, heft_chunk_kind_t kind, char **to, size_t *to_bytes,
-                               heft_err_t *err)
+static heft_status_t read_blob(const file_t *file, heft_chunk_kind_t kind, char **to, size_t *to_bytes, heft_err_t *err)
 {
     const heft_chunk_t *c = NULL;
     for (uint32_t i = 0; i < file->chunk_n; i++)
@@ -261,7 +260,7 @@ static heft_status_t read_blob(const file_t *file, heft_chunk_kind_t kind, char 
     return status;
 }
 
-#define COLUMN(kind, count, type, to) \
+#define COLUMN(kind, count, type, to)                                                                                  \
     read_column(file, kind, file->header.count, sizeof(type), offsetof(heft_header_t, count), &reader->to, err)
 
 static heft_status_t read_all(heft_reader_t *reader, file_t *file, heft_err_t *err)

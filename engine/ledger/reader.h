@@ -36,8 +36,8 @@ typedef struct {
     heft_header_t header; /* as in the file, but: epoch is the largest of any node, peak_at_ns is right if peak_is_now,
                              counts are those of the columns below */
     uint64_t file_bytes;
-    bool is_final;    /* sealed: checksums were compared, counters do not contradict each other */
-    bool peak_is_now; /* the present sum of live bytes is a new maximum */
+    bool is_final;        /* sealed: checksums were compared, counters do not contradict each other */
+    bool peak_is_now;     /* the present sum of live bytes is a new maximum */
     uint32_t recursive_n; /* nodes onto which recursion was folded */
 
     /* the columns, header.*_n elements each; owned.  Node 0 is unused */
@@ -72,7 +72,8 @@ heft_amount_t heft_reader_amount(const heft_reader_t *reader, uint32_t node, hef
 /* The text of a checked reference (format.h); empty for 0.  Borrowed from the reader. */
 heft_text_t heft_reader_string(const heft_reader_t *reader, uint32_t ref);
 
-/* reader_check.c: the second half of open, on columns that are complete.  `where` finds the file's byte for an error. */
+/* reader_check.c: the second half of open, on columns that are complete.  heft__reader_off: where in the file an
+ * element stands, for an error. */
 typedef struct heft_reader_file heft_reader_file_t;
 heft_status_t heft__reader_check(heft_reader_t *reader, const heft_reader_file_t *file, heft_err_t *err);
 uint64_t heft__reader_off(const heft_reader_file_t *file, heft_chunk_kind_t kind, uint64_t byte);

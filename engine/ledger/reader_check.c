@@ -2,7 +2,7 @@
 /* The second half of opening a recording: every element of every column, then the sums and the peak.
  *
  * After it, the code that groups and draws may index without asking: parents are smaller than children, what a node
- * refers to exists, strings lie inside their column, no sum overflows.  One pass over each column, about 5 ns a node. */
+ * refers to exists, strings lie inside their column, no sum overflows.  Two passes at most, 10 ns a node. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,8 +11,7 @@
 
 #define ROOT 1u
 
-#define OFF(kind, type, i, field) \
-    heft__reader_off(file, kind, (uint64_t)(i) * sizeof(type) + offsetof(type, field))
+#define OFF(kind, type, i, field) heft__reader_off(file, kind, (uint64_t)(i) * sizeof(type) + offsetof(type, field))
 
 static inline bool is_alias(const heft_reader_t *r, uint32_t n)
 {
@@ -42,10 +41,8 @@ heft_amount_t heft_reader_amount(const heft_reader_t *r, uint32_t n, heft_moment
     if (detail->kind == HEFT_NODE_ALIAS)
         return (heft_amount_t){0, 0};
     switch (moment) {
-    case HEFT_MOMENT_TOTAL:
-        return (heft_amount_t){(uint64_t)node->allocated_bytes, (uint64_t)node->allocated_blocks};
-    case HEFT_MOMENT_TEMPORARY:
-        return sum_spans(r, n, span);
+    case HEFT_MOMENT_TOTAL: return (heft_amount_t){(uint64_t)node->allocated_bytes, (uint64_t)node->allocated_blocks};
+    case HEFT_MOMENT_TEMPORARY: return sum_spans(r, n, span);
     case HEFT_MOMENT_PEAK:
         if (!r->peak_is_now && node->epoch == r->header.epoch) /* changed since: what it was then */
             return (heft_amount_t){detail->peak_bytes, detail->peak_blocks};

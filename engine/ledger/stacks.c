@@ -27,14 +27,14 @@ typedef struct {
     heft_stacks_t *s;
     heft_map_t name_of_ref, name_of_hash; /* string reference -> name; text's hash -> name */
     heft_map_t file_of_name;
-    heft_map_t frame_of_site;                  /* code, line -> frame */
-    heft_map_t places, functions;              /* file, line; function, module */
-    heft_map_t lines, functions_in_files;      /* the keys of a frame */
-    heft_map_t frame_of_line;                  /* line key, import -> frame */
-    heft_map_t vertices;                       /* up, frame -> vertex; HEFT_NONE, thread -> vertex */
+    heft_map_t frame_of_site;             /* code, line -> frame */
+    heft_map_t places, functions;         /* file, line; function, module */
+    heft_map_t lines, functions_in_files; /* the keys of a frame */
+    heft_map_t frame_of_line;             /* line key, import -> frame */
+    heft_map_t vertices;                  /* up, frame -> vertex; HEFT_NONE, thread -> vertex */
     uint32_t name_room, file_room, frame_room, line_room, vertex_room;
-    uint32_t *columns;                         /* by line key: the only column seen, or COLUMN_* */
-    bool failed;                               /* no memory; everything made after it is worthless */
+    uint32_t *columns; /* by line key: the only column seen, or COLUMN_* */
+    bool failed;       /* no memory; everything made after it is worthless */
 } build_t;
 
 #define COLUMN_SEVERAL 0u
@@ -157,7 +157,8 @@ static uint32_t frame_of_node(build_t *b, const heft_detail_t *detail)
 {
     heft_stacks_t *s = b->s;
     bool is_new = false;
-    uint32_t *value = b->failed ? NULL : heft_map_put(&b->frame_of_site, heft_map_pair(detail->what, detail->line), &is_new);
+    uint32_t *value =
+        b->failed ? NULL : heft_map_put(&b->frame_of_site, heft_map_pair(detail->what, detail->line), &is_new);
     if (value == NULL) {
         b->failed = true;
         return 0;
@@ -354,8 +355,8 @@ bool heft_stacks_init(heft_stacks_t *stacks, const heft_reader_t *reader)
         uint32_t column = b.columns[stacks->frames[i].line_key];
         stacks->frames[i].column = column == COLUMN_UNSEEN ? 0 : column;
     }
-    heft_map_t *maps[] = {&b.name_of_ref, &b.name_of_hash, &b.file_of_name, &b.frame_of_site, &b.places,
-                          &b.functions, &b.lines, &b.functions_in_files, &b.frame_of_line, &b.vertices};
+    heft_map_t *maps[] = {&b.name_of_ref, &b.name_of_hash, &b.file_of_name,       &b.frame_of_site, &b.places,
+                          &b.functions,   &b.lines,        &b.functions_in_files, &b.frame_of_line, &b.vertices};
     for (size_t i = 0; i < sizeof maps / sizeof *maps; i++)
         heft_map_done(maps[i]);
     free(b.columns);

@@ -20,15 +20,15 @@
 
 /* A line of code that was running; distinct in everything but the column. */
 typedef struct {
-    uint32_t file;     /* index into files */
-    uint32_t line;     /* 1-based, 0 = not known */
-    uint32_t column;   /* 1-based; 0 = not known, or several on this line */
-    uint32_t function; /* name */
-    uint32_t module;   /* name */
-    uint32_t import;   /* name of the module that this line imports just now, or HEFT_NAME_EMPTY */
-    uint32_t line_key; /* equal for frames of equal file, line, function, module */
+    uint32_t file;         /* index into files */
+    uint32_t line;         /* 1-based, 0 = not known */
+    uint32_t column;       /* 1-based; 0 = not known, or several on this line */
+    uint32_t function;     /* name */
+    uint32_t module;       /* name */
+    uint32_t import;       /* name of the module that this line imports just now, or HEFT_NAME_EMPTY */
+    uint32_t line_key;     /* equal for frames of equal file, line, function, module */
     uint32_t function_key; /* equal for frames of equal file, function, module */
-    uint32_t rank; /* its place by file, line, function, module, import */
+    uint32_t rank;         /* its place by file, line, function, module, import */
 } heft_frame_t;
 
 /* A distinct stack: a frame, called from `up`.  up < own number.
@@ -47,7 +47,7 @@ typedef struct {
 typedef struct {
     const heft_reader_t *reader; /* borrowed */
 
-    heft_text_t *names; /* by number; text borrowed from the reader */
+    heft_text_t *names;   /* by number; text borrowed from the reader */
     uint32_t *name_ranks; /* place in the order of bytes */
     uint32_t name_n;
 

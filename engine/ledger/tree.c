@@ -11,9 +11,15 @@
 /* Keys of nodes that have no instruction are odd, so that they never equal an address of one. */
 #define ODD_KEY(x) (((uint64_t)(x) << 1) | 1)
 
+static uint32_t hash_of(uint32_t parent, uint64_t ip)
+{
+    uint64_t h = ip * 0x9E3779B97F4A7C15u ^ (uint64_t)parent * 0xD6E8FEB86659FD93u;
+    return (uint32_t)(h >> 32);
+}
+
 uint32_t heft_tree_probe(const heft_tree_t *tree, uint32_t parent, uint64_t ip, uint32_t *import_switch)
 {
-    uint32_t i = tree->buckets[heft__tree_hash(parent, ip) & tree->bucket_mask];
+    uint32_t i = tree->buckets[hash_of(parent, ip) & tree->bucket_mask];
     for (; i != 0; i = tree->nodes[i].next) {
         const heft_node_t *node = &tree->nodes[i];
         if (node->ip != ip || node->parent != parent)
@@ -31,7 +37,7 @@ uint32_t heft_tree_probe(const heft_tree_t *tree, uint32_t parent, uint64_t ip, 
 static void link_node(heft_tree_t *tree, uint32_t number)
 {
     heft_node_t *node = &tree->nodes[number];
-    uint32_t *head = &tree->buckets[heft__tree_hash(node->parent, node->ip) & tree->bucket_mask];
+    uint32_t *head = &tree->buckets[hash_of(node->parent, node->ip) & tree->bucket_mask];
     node->next = *head;
     *head = number;
 }
@@ -39,7 +45,7 @@ static void link_node(heft_tree_t *tree, uint32_t number)
 static void unlink_node(heft_tree_t *tree, uint32_t number)
 {
     heft_node_t *node = &tree->nodes[number];
-    uint32_t *at = &tree->buckets[heft__tree_hash(node->parent, node->ip) & tree->bucket_mask];
+    uint32_t *at = &tree->buckets[hash_of(node->parent, node->ip) & tree->bucket_mask];
     while (*at != number) {
         HEFT_ASSERT(*at != 0);
         at = &tree->nodes[*at].next;
@@ -313,7 +319,7 @@ HEFT_COLD void heft_tree_retire_code(heft_tree_t *tree, uint64_t address)
     }
     code->address = 0;
     heft_code_slot_t *slot = &tree->codes[number];
-    for (uint32_t i = 0; i < HEFT_TREE_MEMOS; i++) {
+    for (uint32_t i = 0; i < HEFT_TREE_MEMOS + HEFT_TREE_PLACES; i++) {
         if (tree->memos[i].ip >= slot->base && tree->memos[i].ip < slot->end)
             tree->memos[i] = (heft_memo_t){0};
     }
@@ -340,7 +346,7 @@ bool heft_tree_check(const heft_tree_t *tree)
     for (uint32_t b = 0; b <= tree->bucket_mask; b++) {
         for (uint32_t i = tree->buckets[b]; i != 0; i = tree->nodes[i].next) {
             const heft_node_t *node = &tree->nodes[i];
-            if (i >= tree->node_n || (heft__tree_hash(node->parent, node->ip) & tree->bucket_mask) != b)
+            if (i >= tree->node_n || (hash_of(node->parent, node->ip) & tree->bucket_mask) != b)
                 return false;
             linked++;
         }
@@ -367,7 +373,7 @@ bool heft_tree_check(const heft_tree_t *tree)
 
 size_t heft_tree_tool_bytes(const heft_tree_t *tree)
 {
-    size_t bytes = HEFT_TREE_MEMOS * sizeof(heft_memo_t) + ((size_t)tree->bucket_mask + 1) * sizeof(uint32_t) + ((size_t)tree->strings.mask + 1) * sizeof(uint32_t);
+    size_t bytes = (HEFT_TREE_MEMOS + HEFT_TREE_PLACES) * sizeof(heft_memo_t) + ((size_t)tree->bucket_mask + 1) * sizeof(uint32_t) + ((size_t)tree->strings.mask + 1) * sizeof(uint32_t);
     bytes += (size_t)tree->header->code_n * sizeof(heft_code_slot_t) + 2 * CODE_INDEX * sizeof(uint32_t);
     for (uint32_t kind = HEFT_COLUMN_NODE; kind <= HEFT_COLUMN_THREAD; kind++)
         bytes += heft_ledger_column_bytes(tree->header, kind);
@@ -383,7 +389,7 @@ bool heft_tree_init(heft_tree_t *tree, heft_ledger_t *ledger)
     size_t code_bytes = HEFT_CODES_MAX * sizeof(heft_code_slot_t) + 2 * CODE_INDEX * sizeof(uint32_t);
     if (!heft_strings_init(&tree->strings, ledger) ||
         !heft_region_init(&tree->bucket_region, HEFT_NODES_MAX * sizeof(uint32_t)) ||
-        !heft_region_init(&tree->memo_region, HEFT_TREE_MEMOS * sizeof(heft_memo_t)) ||
+        !heft_region_init(&tree->memo_region, (HEFT_TREE_MEMOS + HEFT_TREE_PLACES) * sizeof(heft_memo_t)) ||
         !heft_region_init(&tree->code_region, code_bytes)) {
         heft_tree_done(tree);
         return false;

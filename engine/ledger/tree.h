@@ -52,7 +52,8 @@ typedef struct {
     uint32_t node; /* 0: none */
 } heft_memo_t;
 
-#define HEFT_TREE_MEMOS 1024u /* 16 KiB: a third of a first-level cache */
+#define HEFT_TREE_MEMOS 1024u /* by parent and ip: 16 KiB, a third of a first-level cache */
+#define HEFT_TREE_PLACES 256u /* by place, behind the others */
 
 typedef struct {
     /* one cache line: what every event reads */
@@ -103,16 +104,6 @@ typedef struct {
 bool heft_tree_init(heft_tree_t *tree, heft_ledger_t *ledger);
 void heft_tree_done(heft_tree_t *tree);
 
-HEFT_INLINE uint32_t heft__tree_hash(uint32_t parent, uint64_t ip)
-{
-#ifdef __SSE4_2__ /* one instruction; the extension is compiled for it and asks for it at import */
-    return (uint32_t)__builtin_ia32_crc32di(parent, ip);
-#else
-    uint64_t h = ip * 0x9E3779B97F4A7C15u ^ (uint64_t)parent * 0xD6E8FEB86659FD93u;
-    return (uint32_t)(h >> 32);
-#endif
-}
-
 HEFT_INLINE heft_memo_t *heft__tree_memo(const heft_tree_t *tree, uint32_t parent, uint64_t ip)
 {
     return &tree->memos[((uint32_t)(ip >> 1) + parent * 5) % HEFT_TREE_MEMOS];
@@ -124,6 +115,13 @@ HEFT_INLINE uint32_t heft_tree_find(const heft_tree_t *tree, uint32_t parent, ui
 {
     const heft_memo_t *memo = heft__tree_memo(tree, parent, ip);
     return HEFT_LIKELY(memo->ip == ip && memo->parent == parent) ? memo->node : 0;
+}
+
+/* The same, remembered by where the caller found the pair (its frame's address): of a whole stack, the lookups then do
+ * not wait for each other, as they would if each had to know its parent before it could begin. */
+HEFT_INLINE heft_memo_t *heft_tree_place(const heft_tree_t *tree, const void *place)
+{
+    return &tree->memos[HEFT_TREE_MEMOS + ((uintptr_t)place >> 4) % HEFT_TREE_PLACES];
 }
 
 HEFT_INLINE void heft_tree_remember(heft_tree_t *tree, uint32_t parent, uint64_t ip, uint32_t node)

@@ -89,9 +89,9 @@ void heft_rows_done(heft_rows_t *rows);
 
 typedef struct {
     uint32_t depth;
-    uint32_t frame;  /* HEFT_NONE: the root or a thread */
-    uint32_t thread; /* HEFT_NONE: the root; of a thread row, and of frames below one, its index */
-    heft_amount_t self;  /* of all rows they sum to the total */
+    uint32_t frame;     /* HEFT_NONE: the root or a thread */
+    uint32_t thread;    /* HEFT_NONE: the root; of a thread row, and of frames below one, its index */
+    heft_amount_t self; /* of all rows they sum to the total */
     heft_amount_t under;
 } heft_branch_t;
 

@@ -211,8 +211,7 @@ static bool find_imports(group_t *g, heft_rows_t *out)
     for (uint32_t f = 0; ok && f < s->frame_n; f++) {
         const heft_frame_t *frame = &s->frames[f];
         if (frame->import != HEFT_NAME_EMPTY && !heft_amount_is_zero(imports[f].under))
-            imports[n++] =
-                (import_t){frame->line_key, frame->import, s->name_ranks[frame->import], imports[f].under};
+            imports[n++] = (import_t){frame->line_key, frame->import, s->name_ranks[frame->import], imports[f].under};
     }
     if (ok)
         qsort(imports, n, sizeof *imports, compare_imports);
@@ -326,8 +325,11 @@ static bool rows_by_stack(const heft_view_t *view, heft_rows_t *out)
     for (uint32_t v = 0; v < s->vertex_n; v++) {
         if (heft_amount_is_zero(view->self[v]))
             continue;
-        *row++ = (heft_row_t){.self = view->self[v], .under = view->under[v], .key = v,
-                              .frame = s->vertices[v].frame, .owner = HEFT_NONE};
+        *row++ = (heft_row_t){.self = view->self[v],
+                              .under = view->under[v],
+                              .key = v,
+                              .frame = s->vertices[v].frame,
+                              .owner = HEFT_NONE};
     }
     HEFT_ASSERT(row == out->rows + out->row_n);
     return sort_rows(s, HEFT_BY_STACK, out->rows, out->row_n);

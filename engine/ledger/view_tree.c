@@ -4,7 +4,7 @@
  * The usual tree is that of the vertices, written out with the largest child first.
  *
  * The inverted one begins with what allocated and goes on with callers.  Its rows are sets of stacks: all that agree in
- * their innermost frames.  One array holds the stacks; a row is a slice of it, and its children are parts of that slice:
+ * their innermost frames.  One array holds the stacks; a row is a slice of it, its children are parts of it:
  *
  *     row              items[first .. first + n)                    after sorting by the next caller
  *     json.py:3        | app.py:1 | main.py:7 | app.py:1 |    ->    | app.py:1  app.py:1 | main.py:7 |
@@ -86,9 +86,11 @@ static void write_out(const heft_view_t *view, heft_branches_t *tree, todo_t *to
     while (todo_n > 0) {
         todo_t t = todo[--todo_n];
         const heft_vertex_t *vertex = &s->vertices[t.vertex];
-        tree->branches[tree->branch_n++] =
-            (heft_branch_t){.depth = t.depth, .frame = vertex->frame, .thread = threads ? vertex->thread : HEFT_NONE,
-                            .self = view->self[t.vertex], .under = view->under[t.vertex]};
+        tree->branches[tree->branch_n++] = (heft_branch_t){.depth = t.depth,
+                                                           .frame = vertex->frame,
+                                                           .thread = threads ? vertex->thread : HEFT_NONE,
+                                                           .self = view->self[t.vertex],
+                                                           .under = view->under[t.vertex]};
         uint32_t n = collect(view, t.vertex, threads, siblings, 0);
         qsort(siblings, n, sizeof *siblings, compare_siblings);
         while (n-- > 0) /* the largest last, to be taken first */

@@ -16,7 +16,7 @@
 #include "ledger/view.h"
 
 typedef struct {
-    PyObject_HEAD
+    PyObject ob_base; /* PyObject_HEAD */
     heft_reader_t reader;
     heft_stacks_t stacks;
     PyObject *names;     /* tuple of str by name */
@@ -26,7 +26,7 @@ typedef struct {
 } HeftRecording;
 
 typedef struct {
-    PyObject_HEAD
+    PyObject ob_base;
     HeftRecording *recording;
     heft_view_t view;
 } HeftView;
@@ -77,7 +77,7 @@ static PyObject *pack(Py_ssize_t n, PyObject **items)
     return tuple;
 }
 
-#define PACK(...) \
+#define PACK(...)                                                                                                      \
     pack((Py_ssize_t)(sizeof((PyObject *[]){__VA_ARGS__}) / sizeof(PyObject *)), (PyObject *[]){__VA_ARGS__})
 
 /* Put a new object into a list or tuple that is being filled.  False: it was NULL. */
@@ -118,9 +118,9 @@ PyObject *heft_recording_raise(PyObject *module, const heft_err_t *err)
     PyObject *message = type == NULL ? NULL : err_message(err);
     PyObject *error = message == NULL ? NULL : PyObject_CallOneArg(type, message);
     PyObject *code = error == NULL ? NULL : PyUnicode_FromString(heft_status_name(err->code));
-    PyObject *offset = code == NULL                     ? NULL
+    PyObject *offset = code == NULL                  ? NULL
                        : err->off == HEFT_ERR_NO_OFF ? Py_NewRef(Py_None)
-                                                        : PyLong_FromUnsignedLongLong(err->off);
+                                                     : PyLong_FromUnsignedLongLong(err->off);
     if (offset != NULL && PyObject_SetAttrString(error, "code", code) == 0 &&
         PyObject_SetAttrString(error, "message", message) == 0 && PyObject_SetAttrString(error, "offset", offset) == 0)
         PyErr_SetObject(type, error);
@@ -161,7 +161,8 @@ static bool make_objects(HeftRecording *self)
     self->files = PyList_New(s->file_n);
     bool ok = self->names != NULL && self->frame_ids != NULL && self->frames != NULL && self->files != NULL;
     for (uint32_t i = 0; ok && i < s->frame_n; i++)
-        ok = fill(self->frame_ids, i, PyLong_FromUnsignedLong(i)) && fill(self->frames, i, make_frame(self, &s->frames[i]));
+        ok = fill(self->frame_ids, i, PyLong_FromUnsignedLong(i)) &&
+             fill(self->frames, i, make_frame(self, &s->frames[i]));
     for (uint32_t i = 0; ok && i < s->file_n; i++)
         ok = fill(self->files, i, name_as_str(self, s->files[i]));
     return ok;
@@ -234,14 +235,31 @@ static PyObject *recording_header(PyObject *self, void *Py_UNUSED(closure))
         const char *key;
         uint64_t value;
     } numbers[] = {
-        {"format_version", h->version}, {"file_bytes", r->file_bytes}, {"mode", h->mode},
-        {"interval_bytes", h->interval_bytes}, {"created_unix_ns", h->created_unix_ns}, {"state", h->state},
-        {"drawn", h->drawn}, {"flags", h->flags}, {"pid", h->pid}, {"watcher_pid", h->watcher_pid},
-        {"now_ns", h->now_ns}, {"peak_at_ns", h->peak_at_ns}, {"rss_peak_bytes", h->rss_peak_bytes},
-        {"tool_bytes", h->tool_bytes}, {"lost_events", h->lost_events}, {"cut_events", h->cut_events},
-        {"folded_nodes", h->folded_nodes}, {"check_compared", h->check_compared},
-        {"check_mismatches", h->check_mismatches}, {"epoch", h->epoch}, {"node_n", h->node_n}, {"temp_n", h->temp_n},
-        {"code_n", h->code_n}, {"thread_n", h->thread_n}, {"string_bytes", h->string_bytes},
+        {"format_version", h->version},
+        {"file_bytes", r->file_bytes},
+        {"mode", h->mode},
+        {"interval_bytes", h->interval_bytes},
+        {"created_unix_ns", h->created_unix_ns},
+        {"state", h->state},
+        {"drawn", h->drawn},
+        {"flags", h->flags},
+        {"pid", h->pid},
+        {"watcher_pid", h->watcher_pid},
+        {"now_ns", h->now_ns},
+        {"peak_at_ns", h->peak_at_ns},
+        {"rss_peak_bytes", h->rss_peak_bytes},
+        {"tool_bytes", h->tool_bytes},
+        {"lost_events", h->lost_events},
+        {"cut_events", h->cut_events},
+        {"folded_nodes", h->folded_nodes},
+        {"check_compared", h->check_compared},
+        {"check_mismatches", h->check_mismatches},
+        {"epoch", h->epoch},
+        {"node_n", h->node_n},
+        {"temp_n", h->temp_n},
+        {"code_n", h->code_n},
+        {"thread_n", h->thread_n},
+        {"string_bytes", h->string_bytes},
     };
     PyObject *dict = PyDict_New();
     PyObject *status = dict == NULL ? NULL : PyLong_FromLong(h->exit_status); /* the only one with a sign */
@@ -276,7 +294,8 @@ static PyObject *recording_threads(PyObject *self, void *Py_UNUSED(closure))
     for (uint32_t i = 0; list != NULL && i < r->header.thread_n; i++) {
         const heft_thread_t *t = &r->threads[i];
         PyObject *name = t->name == 0 ? Py_NewRef(Py_None) : text_as_str(heft_reader_string(r, t->name));
-        if (!fill(list, i, PACK(name, PyLong_FromUnsignedLongLong(t->native_id), PyLong_FromUnsignedLongLong(t->started_ns))))
+        if (!fill(list, i,
+                  PACK(name, PyLong_FromUnsignedLongLong(t->native_id), PyLong_FromUnsignedLongLong(t->started_ns))))
             Py_CLEAR(list);
     }
     return list;
@@ -432,8 +451,8 @@ static PyObject *row_key(const HeftRecording *rec, heft_by_t by, const heft_rows
 
 static PyObject *row_as_tuple(const HeftRecording *rec, heft_by_t by, const heft_rows_t *rows, const heft_row_t *row)
 {
-    PyObject *owner = by == HEFT_BY_STACK ? index_as_int(rec->stacks.vertices[row->key].thread)
-                                          : frame_as_int(rec, row->owner);
+    PyObject *owner =
+        by == HEFT_BY_STACK ? index_as_int(rec->stacks.vertices[row->key].thread) : frame_as_int(rec, row->owner);
     return PACK(PyLong_FromUnsignedLongLong(row->self.bytes), PyLong_FromUnsignedLongLong(row->self.blocks),
                 PyLong_FromUnsignedLongLong(row->under.bytes), PyLong_FromUnsignedLongLong(row->under.blocks),
                 row_key(rec, by, rows, row), owner);

@@ -35,6 +35,23 @@ HEFT_INLINE uint32_t heft_stack_child(uint32_t parent, heft_frame_t *frame)
     return HEFT_LIKELY(node != 0) ? node : heft_recorder_child_slow(parent, ip, frame);
 }
 
+/* The same as part of a walk. */
+HEFT_INLINE uint32_t heft_stack_child_at(uint32_t parent, heft_frame_t *frame)
+{
+    uint64_t ip = heft_frame_ip(frame);
+    heft_memo_t *memo = heft_tree_place(&heft_rec.tree, frame);
+    if (HEFT_LIKELY(memo->ip == ip && memo->parent == parent))
+        return memo->node;
+    uint32_t node = heft_tree_find(&heft_rec.tree, parent, ip);
+    if (HEFT_UNLIKELY(node == 0)) {
+        node = heft_recorder_child_slow(parent, ip, frame);
+        if (heft_tree_find(&heft_rec.tree, parent, ip) == 0)
+            return node; /* not remembered: no fact, the answer depends on the module that is imported */
+    }
+    *memo = (heft_memo_t){ip, parent, node};
+    return node;
+}
+
 /* The oracle: every frame, one lookup each. */
 static HEFT_NOINLINE uint32_t heft_stack_full(heft_frame_t *top, uint32_t root)
 {
@@ -106,7 +123,7 @@ static HEFT_NOINLINE uint32_t heft_stack_walk(heft_frame_t *top, uint32_t root)
             continue;
         int depth = f->stacktop;
         if (depth < HEFT_FRAME_RUNNING) {
-            node = heft_stack_child(heft_stamped_node(depth), f);
+            node = heft_stack_child_at(heft_stamped_node(depth), f);
             break;
         }
         if (depth >= 0 && called_inline(callee, f) && (heft_slot(f, depth) & 1)) {
@@ -127,7 +144,7 @@ static HEFT_NOINLINE uint32_t heft_stack_walk(heft_frame_t *top, uint32_t root)
                 f->stacktop = heft_stamp_of(parent);
             return parent;
         }
-        node = heft_stack_child(parent, f);
+        node = heft_stack_child_at(parent, f);
         if (under_trace) {
             while (i-- > 0)
                 node = heft_stack_child(node, walk[i]);
@@ -194,7 +211,7 @@ static HEFT_NOINLINE uint32_t heft_stack_walk(const PyThreadState *ts, heft_fram
         if (heft_frame_is_shim(f))
             continue;
         if (is_stamped(f)) {
-            node = heft_stack_child(heft_stamped_node(f), f);
+            node = heft_stack_child_at(heft_stamped_node(f), f);
             break;
         }
         if (n == heft_rec.walk_max)
@@ -208,7 +225,7 @@ static HEFT_NOINLINE uint32_t heft_stack_walk(const PyThreadState *ts, heft_fram
             heft_stamped_node(f) = node;
             f->visited = HEFT_STAMP;
         }
-        node = heft_stack_child(node, f);
+        node = heft_stack_child_at(node, f);
     }
     return node;
 }
