@@ -1,0 +1,21 @@
+"""The C engine, or one clear line why it is not here."""
+
+from __future__ import annotations
+
+import platform
+import sys
+
+from memheft.cli.errors import HeftError
+
+
+def require() -> None:
+    """Import `memheft._engine`, so that a later import of it is sure to work."""
+    try:
+        import memheft._engine  # noqa: F401
+    except ImportError as error:
+        python = f"{platform.python_implementation()} {platform.python_version()}"
+        raise HeftError(
+            f"the engine of memheft cannot be loaded into {python}: {error}",
+            f"install it for this interpreter: {sys.executable} -m pip install memheft",
+            code="unsupported",
+        ) from error

@@ -1,0 +1,30 @@
+"""argparse as we want it: errors are ours, help begins with examples."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from memheft.cli.errors import UsageError
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that raises UsageError and keeps the line breaks of its texts."""
+
+    def __init__(self, verb: str, usage: str, description: str, epilog: str) -> None:
+        super().__init__(
+            prog=f"memheft {verb}",
+            usage=f"memheft {verb} {usage}",
+            description=description,
+            epilog=epilog,
+            formatter_class=_Formatter,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what the command line turns into one line."""
+        raise UsageError(message, f"{self.prog} --help says more")
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=26)

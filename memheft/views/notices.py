@@ -1,0 +1,84 @@
+"""What a reader must know before trusting the numbers: one plain line each."""
+
+from __future__ import annotations
+
+from memheft.views import sizes
+from memheft.views.recording import (
+    CREATED,
+    FLAG_DISK_FULL,
+    FLAG_FILE_GONE,
+    FLAG_FULL_WALK,
+    FLAG_JIT,
+    FLAG_STEPPED_BACK,
+    RUNNING,
+    Opened,
+)
+
+
+def of(recording: Opened) -> list[str]:
+    """The notices of a recording."""
+    return _of_its_end(recording) + of_losses(recording)
+
+
+def _of_its_end(recording: Opened) -> list[str]:
+    header = recording.header
+    if recording.state == CREATED:
+        return ["nothing was recorded yet: the program has not begun"]
+    if recording.running:
+        return [f"the program still runs (process {header['pid']}): these are the numbers up to now"]
+    if recording.complete:
+        return []
+    status = recording.exit_status
+    if status is not None and status < 0:
+        return [f"the program was killed by {signal_name(-status)}: the numbers are right up to that moment"]
+    if recording.state == RUNNING:
+        return [
+            "the recording was not closed (kill, os._exit or exec): the numbers are right up to that moment"
+        ]
+    return []
+
+
+def of_losses(recording: Opened) -> list[str]:
+    """What was lost or is less exact than it should be."""
+    header = recording.header
+    flags = header["flags"]
+    out = []
+    if header["lost_events"]:
+        lost = sizes.plural(header["lost_events"], "block")
+        out.append(f"{lost} could not be recorded: there was no memory for them")
+    cut = (
+        f"{sizes.plural(header['cut_events'], 'block')} are charged to a caller of their line; sums are exact"
+    )
+    if flags & FLAG_DISK_FULL:
+        out.append("the disk was full: " + (cut if header["cut_events"] else "the recording could not grow"))
+    elif header["cut_events"]:
+        out.append("the tree of calls was full: " + cut)
+    if flags & FLAG_FILE_GONE:
+        out.append("the recording's file was deleted or moved while the program ran")
+    if flags & FLAG_STEPPED_BACK:
+        out.append(
+            "the recorder found a contradiction and stopped: what came later is missing; please report this"
+        )
+    if flags & FLAG_JIT:
+        out.append("Python's JIT was on: lines are approximate")
+    if flags & FLAG_FULL_WALK:
+        out.append("stacks were walked in full (slower, just as exact)")
+    return out
+
+
+def check_line(recording: Opened) -> str | None:
+    """The result of MEMHEFT_CHECK=1."""
+    header = recording.header
+    if not header["check_compared"]:
+        return None
+    return f"check: {header['check_compared']} stacks compared, {header['check_mismatches']} mismatches"
+
+
+def signal_name(number: int) -> str:
+    """SIGKILL for 9."""
+    import signal
+
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,191 @@
+"""Rows of a view, one class for each grouping: how they read in a table, and what keys they have in JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, cast
+
+from memheft.views import sizes
+from memheft.views.names import INTERPRETER, OWN, STDLIB
+from memheft.views.recording import Opened
+from memheft.views.sources import Sources
+from memheft.views.table import Cell, Place
+from memheft.views.text import clean
+
+if TYPE_CHECKING:
+    from memheft import _engine
+    from memheft._engine import _By, _Row
+
+Json = dict[str, object]
+GROUPINGS = ("line", "function", "file", "module", "thread", "stack")
+STACK_SHOWN = 16  # frames of a stack in a table
+
+
+class Rows:
+    """The rows of one view in one grouping, largest first."""
+
+    def __init__(
+        self,
+        recording: Opened,
+        view: _engine.View,
+        by: _By,
+        sources: Sources | None = None,
+        own: bool = False,
+    ) -> None:
+        self.recording = recording
+        self.view = view
+        self.by = by
+        self.rows = view.rows(by)
+        self._sources = sources
+        self._own = own
+        self._frames = view.frames
+
+    # -- JSON --------------------------------------------------------------------------------------------
+
+    def json(self, row: _Row) -> Json:
+        """A row with the keys that its grouping defines."""
+        out: Json = {
+            "bytes": row[0],
+            "blocks": row[1],
+            "inclusive_bytes": row[2],
+            "inclusive_blocks": row[3],
+        }
+        if self.by == "line":
+            file, line, function, module, imports = cast("tuple[int, int, str, str, tuple[str, ...]]", row[4])
+            out |= {
+                "file": self.recording.files[file],
+                "line": line or None,
+                "function": function,
+                "module": module or None,
+            }
+            if imports:
+                out["imports"] = list(imports)
+            if row[5] >= 0:
+                out["owner"] = self.frame_json(row[5])
+        elif self.by == "function":
+            file, function, module = cast("tuple[int, str, str]", row[4])
+            out |= {"file": self.recording.files[file], "function": function, "module": module or None}
+        elif self.by == "file":
+            out["file"] = self.recording.files[cast(int, row[4])]
+        elif self.by == "module":
+            out["module"] = row[4] or None
+        elif self.by == "thread":
+            out |= self._thread_json(cast(int, row[4]))
+        else:
+            stack = [self.frame_json(frame) for frame in cast("tuple[int, ...]", row[4])]
+            out["stack"] = stack or [NO_FRAME]
+            out |= self._thread_json(row[5])
+        return out
+
+    def frame_json(self, frame: int) -> Json:
+        """A frame as json.md defines it."""
+        file, line, column, function, module, imported = self._frames[frame]
+        out: Json = {
+            "file": self.recording.files[file],
+            "line": line or None,
+            "column": column or None,
+            "function": function,
+            "module": module or None,
+        }
+        if imported is not None:
+            out["imports"] = imported
+        return out
+
+    def _thread_json(self, thread: int) -> Json:
+        if not 0 <= thread < len(self.recording.threads):
+            return {"thread": None, "thread_id": None}
+        name, native, _ = self.recording.threads[thread]
+        return {"thread": name, "thread_id": native or None}
+
+    # -- tables ------------------------------------------------------------------------------------------
+
+    def cells(self, row: _Row) -> Iterator[tuple[Cell, str]]:
+        """Place and note of a row: one pair, or one for each frame of a stack."""
+        if self.by == "line":
+            file, line, function, module, imports = cast("tuple[int, int, str, str, tuple[str, ...]]", row[4])
+            yield self.place(file, line, function), self.note(file, line, function, module, imports, row[5])
+        elif self.by == "function":
+            file, function, _ = cast("tuple[int, str, str]", row[4])
+            yield self.place(file, 0, function), ""
+        elif self.by == "file":
+            yield self.place(cast(int, row[4]), 0, ""), ""
+        elif self.by == "module":
+            yield Place(cast(str, row[4]) or "(no module)"), ""
+        elif self.by == "thread":
+            yield Place(thread_name(self.recording, cast(int, row[4]))), ""
+        else:
+            yield from self._stack_cells(cast("tuple[int, ...]", row[4]), row[5])
+
+    def _stack_cells(self, stack: tuple[int, ...], thread: int) -> Iterator[tuple[Cell, str]]:
+        if not stack:
+            yield Place(INTERPRETER), NO_OWN if self._own else NO_PYTHON
+        for frame in stack[:STACK_SHOWN]:
+            yield self.frame_place(frame), self.frame_note(frame)
+        if len(stack) > STACK_SHOWN:
+            yield f"… {len(stack) - STACK_SHOWN} more callers", ""
+        if len(self.recording.threads) > 1:
+            yield f"in thread {thread_name(self.recording, thread)}", ""
+
+    def frame_place(self, frame: int, guides: str = "") -> Place:
+        """Where a frame is."""
+        file, line, _, function, _, _ = self._frames[frame]
+        return self.place(file, line, function, guides)
+
+    def frame_note(self, frame: int) -> str:
+        """A frame's own source."""
+        file, line, _, function, module, imported = self._frames[frame]
+        return self.note(file, line, function, module, (imported,) if imported else (), -1)
+
+    def place(self, file: int, line: int, function: str, guides: str = "") -> Place:
+        """Where a line is."""
+        name = self.recording.files[file]
+        if name == INTERPRETER:
+            return Place(INTERPRETER, guides=guides)
+        return Place(self.recording.names.short(name), line or None, function, guides)
+
+    def note(
+        self, file: int, line: int, function: str, module: str, imports: Iterable[str], owner: int
+    ) -> str:
+        """The source of a line; for a library's line, whom of the own code it works for."""
+        name = self.recording.files[file]
+        if name == INTERPRETER:
+            return NO_OWN if self._own else NO_PYTHON
+        if owner >= 0 and self.recording.classes[file] != OWN:
+            return "<- " + self.frame_place(owner).whole()
+        source = self._sources.line(name, line, function, module) if self._sources is not None else None
+        modules = list(imports)
+        # `from a import b` may import much that it does not name.
+        if modules and (not source or not any(module.rpartition(".")[2] in source for module in modules)):
+            return clean("import of " + ", ".join(modules))
+        if source:
+            return clean(source)
+        return "built into Python" if self.recording.classes[file] == STDLIB and name.startswith("<") else ""
+
+
+NO_PYTHON = "(no Python code was running)"
+NO_OWN = "(none of your own code was running)"
+NO_FRAME: Json = {
+    "file": INTERPRETER,
+    "line": None,
+    "column": None,
+    "function": INTERPRETER,
+    "module": INTERPRETER,
+}
+
+
+def thread_name(recording: Opened, thread: int) -> str:
+    """How a thread is called."""
+    if not 0 <= thread < len(recording.threads):
+        return "(unknown)"
+    name, native, _ = recording.threads[thread]
+    return clean(name) if name else f"thread {native}" if native else "(unnamed)"
+
+
+def others(rows: list[_Row]) -> tuple[int, int]:
+    """Bytes and blocks of rows that are not shown."""
+    return sum(row[0] for row in rows), sum(row[1] for row in rows)
+
+
+def with_share(row_bytes: int, whole: int) -> tuple[str, str]:
+    """The two cells that every row begins with."""
+    return sizes.share(row_bytes, whole), sizes.size(row_bytes)

@@ -1,0 +1,106 @@
+"""The few lines on stderr when a recorded program has ended."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+
+from memheft.views import notices, sizes
+from memheft.views.recording import Opened
+from memheft.views.rows import Rows
+from memheft.views.sources import Sources
+from memheft.views.table import Column, Table, draw_plain
+from memheft.views.text import clean
+
+ROWS = 5
+LEAST_SHARE = 0.01  # smaller rows are not worth a line, except the first
+
+End = tuple[str, int | str | None]
+
+
+def draw(recording: Opened, end: End, width: int | None) -> str:
+    """The summary, ended by a newline."""
+    header, totals = recording.header, recording.totals
+    lines = [
+        f"memheft: {clean(recording.label)} {how_it_ended(end)} after {sizes.duration(header['now_ns'])}"
+    ]
+
+    peak = f"  peak  {sizes.size(totals['peak_bytes'])} at {sizes.duration(header['peak_at_ns'])}"
+    resident = recording.known("rss_peak_bytes")
+    if resident is not None:
+        peak += f" (resident {sizes.size(resident)})"
+    left = f"left  {sizes.size(totals['live_bytes'])} in {sizes.plural(totals['live_blocks'], 'block')}"
+    if width is None or len(peak) + 6 + len(left) < width:
+        lines.append(f"{peak}      {left}")
+    else:
+        lines += [peak, f"  {left}"]
+
+    view = recording.view("peak")
+    rows = Rows(recording, view, "line", Sources(recording))
+    table = Table(
+        [Column(""), Column(""), Column(""), Column("", "place"), Column("", "note")], titles=False, indent=4
+    )
+    for row in rows.rows[:ROWS]:
+        if row[0] <= 0 or (table.rows and row[0] < view.total_bytes * LEAST_SHARE):
+            break
+        for place, note in rows.cells(row):
+            table.add(
+                sizes.share(row[0], view.total_bytes),
+                sizes.size(row[0]),
+                sizes.plural(row[1], "block"),
+                place,
+                note,
+            )
+    if table.rows:
+        lines.append("  at the peak")
+        lines += draw_plain(table, width)
+    lines += [f"memheft: {text}" for text in notices.of_losses(recording)]
+    check = notices.check_line(recording)
+    if check is None and os.environ.get("MEMHEFT_CHECK", "") not in ("", "0"):
+        check = "check: 0 stacks compared, 0 mismatches"
+    if check is not None:
+        lines.append(f"memheft: {check}")
+    lines.append(f"next: {_command()} report {_argument(recording)}")
+    return "\n".join(lines) + "\n"
+
+
+def how_it_ended(end: End) -> str:
+    """`exited 0`, `was killed by SIGKILL`."""
+    kind, value = end
+    if kind == "signaled":
+        return f"was killed by {notices.signal_name(value)}" if isinstance(value, int) else "was killed"
+    return f"exited {value}" if isinstance(value, int) else "ended"
+
+
+def never_started(recording: Opened, reason: int | str | None) -> str:
+    """The line for a program that ran without being recorded."""
+    why = f": {clean(reason)}" if isinstance(reason, str) and reason else ""
+    if not why:
+        why = ": the interpreter did not load memheft's start file"
+    return f"memheft: {clean(recording.label)} was not recorded{why}\n"
+
+
+def unreadable(path: str, end: End, reason: str) -> str:
+    """The line for a recording that is gone or broken at the end."""
+    if not os.path.exists(path):
+        reason = "the recording was deleted or moved while the program ran"
+    return f"memheft: the program {how_it_ended(end)}; no summary: {reason} ({clean(path)})\n"
+
+
+def _argument(recording: Opened) -> str:
+    """The recording's path, as short as it can be typed in the folder of the start."""
+    path = recording.path
+    cwd = recording.text("cwd")
+    if cwd and os.path.dirname(path) == cwd:
+        path = os.path.basename(path)
+        if path.startswith("-"):
+            path = "./" + path
+    return clean(shlex.quote(path))
+
+
+def _command() -> str:
+    """How we were called ourselves."""
+    if os.path.basename(sys.argv[0]) == "__main__.py":
+        return f"{os.path.basename(sys.executable)} -m memheft"
+    return "memheft"

@@ -1,0 +1,153 @@
+"""The tree of calls: small branches folded, chains of single callees drawn without indentation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from memheft.views import sizes
+from memheft.views.rows import Json, Rows, thread_name
+from memheft.views.table import Cell, Column, Place, Table
+
+if TYPE_CHECKING:
+    from memheft import _engine
+
+
+@dataclass
+class Branch:
+    """A frame, or a thread, and what was called from it (inverted: what called it)."""
+
+    depth: int
+    frame: int
+    thread: int
+    bytes: int
+    blocks: int
+    inclusive: int
+    children: list[Branch] = field(default_factory=list)
+    folded: int = 0  # children that are not shown
+    folded_bytes: int = 0
+    same_as_parent: bool = False  # an only child with all of its parent's bytes
+
+
+def grow(view: _engine.View, inverted: bool, fold: float, limit: int) -> Branch:
+    """Build the tree of a view, under a root that is not drawn.
+
+    Branches below `fold` percent, and those after the `limit` largest of a parent, are folded.
+    """
+    least = view.total_bytes * fold / 100
+    root = Branch(-1, -1, -1, 0, 0, view.total_bytes)
+    path = [root]
+    hidden_below = -1  # inside a folded branch: its depth
+    for level, frame, thread, own, blocks, inclusive in view.tree(inverted):
+        depth = level - 1  # the engine's first row is the root
+        if depth < 0:
+            continue
+        if hidden_below >= 0:
+            if depth > hidden_below:
+                continue
+            hidden_below = -1
+        del path[depth + 1 :]
+        parent = path[-1]
+        if inclusive < least or (limit and len(parent.children) >= limit):
+            parent.folded += 1
+            parent.folded_bytes += inclusive
+            hidden_below = depth
+            continue
+        branch = Branch(depth, frame, thread, own, blocks, inclusive)
+        parent.children.append(branch)
+        path.append(branch)
+    return root
+
+
+def table(rows: Rows, root: Branch, whole: int, inverted: bool, fold: float) -> Table:
+    """The tree as a table."""
+    drawn = Table(
+        [
+            Column("share"),
+            Column("size"),
+            Column("" if inverted else "here"),
+            Column("called by" if inverted else "calls", "place"),
+            Column("", "note"),
+        ]
+    )
+    least = max(1.0, root.inclusive * fold / 100)  # a smaller rest of branches is not worth a line
+    # Each entry: a branch, or the folded rest of one; the guides before it; the guides before its children.
+    todo: list[tuple[Branch, bool, str, str]] = _children(root, "", least)
+    while todo:
+        branch, is_rest, guides, below = todo.pop()
+        if is_rest:
+            text = f"({branch.folded} smaller {'branch' if branch.folded == 1 else 'branches'})"
+            share, size = sizes.share(branch.folded_bytes, whole), sizes.size(branch.folded_bytes)
+            drawn.add(share, size, "", Place("", name=text, guides=guides), "")
+            continue
+        place, note = _cells(rows, branch, guides)
+        share, size = sizes.share(branch.inclusive, whole), sizes.size(branch.inclusive)
+        if branch.same_as_parent:
+            share = size = ""
+        here = sizes.size(branch.bytes) if branch.bytes and not inverted else ""
+        drawn.add(share, size, here, place, note)
+        todo += _children(branch, below, least)
+    return drawn
+
+
+def _children(branch: Branch, guides: str, least: float) -> list[tuple[Branch, bool, str, str]]:
+    """What comes below a branch, the last first."""
+    entries: list[tuple[Branch, bool, str, str]] = []
+    rest = branch.folded_bytes >= least or (branch.folded > 0 and not branch.children and branch.depth < 0)
+    count = len(branch.children) + rest
+    for i, child in enumerate(branch.children):
+        if count == 1:
+            child.same_as_parent = branch.depth >= 0 and child.inclusive == branch.inclusive
+            entries.append((child, False, guides, guides))
+        else:
+            last = i == count - 1
+            entries.append(
+                (child, False, guides + ("└ " if last else "├ "), guides + ("  " if last else "│ "))
+            )
+    if rest:
+        entries.append((branch, True, guides + ("└ " if count > 1 else ""), ""))
+    entries.reverse()
+    return entries
+
+
+def _cells(rows: Rows, branch: Branch, guides: str) -> tuple[Cell, str]:
+    if branch.frame >= 0:
+        return rows.frame_place(branch.frame, guides), rows.frame_note(branch.frame)
+    return Place("", name=f"thread {thread_name(rows.recording, branch.thread)}", guides=guides), ""
+
+
+def json_rows(rows: Rows, root: Branch) -> list[Json]:
+    """The tree as rows in the order of the drawing; `depth` says which row hangs from which."""
+    out: list[Json] = []
+    todo: list[tuple[Branch, bool]] = [(child, False) for child in reversed(root.children)]
+    if root.folded:
+        todo.insert(0, (root, True))
+    while todo:
+        branch, is_rest = todo.pop()
+        if is_rest:
+            out.append(
+                {
+                    "depth": branch.depth + 1,
+                    "other": True,
+                    "branches": branch.folded,
+                    "bytes": None,
+                    "inclusive_bytes": branch.folded_bytes,
+                }
+            )
+            continue
+        row: Json = {
+            "depth": branch.depth,
+            "bytes": branch.bytes,
+            "blocks": branch.blocks,
+            "inclusive_bytes": branch.inclusive,
+        }
+        if branch.frame >= 0:
+            row |= rows.frame_json(branch.frame)
+        elif 0 <= branch.thread < len(rows.recording.threads):
+            name, native, _ = rows.recording.threads[branch.thread]
+            row |= {"thread": name, "thread_id": native or None}
+        out.append(row)
+        if branch.folded:
+            todo.append((branch, True))
+        todo += [(child, False) for child in reversed(branch.children)]
+    return out
