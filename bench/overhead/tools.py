@@ -1,0 +1,61 @@
+"""What is compared: how each tool is told to run a script."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+NONE = "none"
+
+Command = Callable[[str, Path, list[str]], list[str]]
+"""(interpreter, recording to write, script and its arguments) -> argv"""
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A way to run a program."""
+
+    name: str
+    label: str
+    package: str
+    """The distribution it needs; empty for what the interpreter has."""
+    command: Command
+
+
+def _none(python: str, _out: Path, script: list[str]) -> list[str]:
+    return [python, *script]
+
+
+def _memheft(python: str, out: Path, script: list[str]) -> list[str]:
+    return [python, "-m", "memheft", "run", "-q", "-o", str(out), *script]
+
+
+def _tracemalloc(python: str, _out: Path, script: list[str]) -> list[str]:
+    return [python, "-X", "tracemalloc=1", *script]
+
+
+def _memray(python: str, out: Path, script: list[str]) -> list[str]:
+    return [python, "-m", "memray", "run", "-q", "-o", str(out), *script]
+
+
+def _memray_python(python: str, out: Path, script: list[str]) -> list[str]:
+    return [python, "-m", "memray", "run", "-q", "--trace-python-allocators", "-o", str(out), *script]
+
+
+AGAIN = "again"
+"""A second bare run, to see how far two equal runs lie apart; not among the defaults."""
+
+TOOLS = {
+    tool.name: tool
+    for tool in (
+        Tool(NONE, "no tool", "", _none),
+        Tool(AGAIN, "no tool, again", "", _none),
+        Tool("memheft", "memheft run", "memheft", _memheft),
+        Tool("tracemalloc", "tracemalloc, 1 frame", "", _tracemalloc),
+        Tool("memray", "memray run", "memray", _memray),
+        Tool("memray-tpa", "memray run --trace-python-allocators", "memray", _memray_python),
+    )
+}
+
+DEFAULT = ",".join(name for name in TOOLS if name != AGAIN)
