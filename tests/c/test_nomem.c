@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+/* Memory that runs out anywhere between opening a recording and its last view: each call fails cleanly, releases what
+ * it had, and works again.  Linked with --wrap for malloc, calloc and realloc: the n-th request of a round fails. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdlib.h>
+
+#include "build_recording.h"
+#include "ledger/view.h"
+
+void *__real_malloc(size_t bytes);
+void *__real_calloc(size_t n, size_t bytes);
+void *__real_realloc(void *old, size_t bytes);
+void *__wrap_malloc(size_t bytes);
+void *__wrap_calloc(size_t n, size_t bytes);
+void *__wrap_realloc(void *old, size_t bytes);
+
+static uint32_t countdown; /* 0 = never fail; 1 = the next request fails, and all after it */
+
+static bool is_refused(void)
+{
+    if (countdown > 1)
+        countdown--;
+    else if (countdown == 1)
+        return true;
+    return false;
+}
+
+void *__wrap_malloc(size_t bytes)
+{
+    return is_refused() ? NULL : __real_malloc(bytes);
+}
+
+void *__wrap_calloc(size_t n, size_t bytes)
+{
+    return is_refused() ? NULL : __real_calloc(n, bytes);
+}
+
+void *__wrap_realloc(void *old, size_t bytes)
+{
+    return is_refused() ? NULL : __real_realloc(old, bytes);
+}
+
+static bool make_groups(const heft_view_t *view)
+{
+    bool ok = true;
+    for (heft_by_t by = HEFT_BY_LINE; ok && by <= HEFT_BY_STACK; by++) {
+        heft_rows_t rows;
+        ok = heft_view_rows(view, by, &rows);
+        heft_rows_done(&rows);
+    }
+    for (int inverted = 0; ok && inverted < 2; inverted++) {
+        heft_branches_t tree;
+        ok = heft_view_tree(view, inverted != 0, &tree);
+        heft_branches_done(&tree);
+    }
+    return ok;
+}
+
+/* Everything once; true if memory was enough. */
+static bool make_all(const unsigned char *data, size_t bytes)
+{
+    static const uint8_t classes[16] = {3, 0, 1, 2, 0, 1, 2};
+    heft_reader_t reader;
+    heft_stacks_t stacks;
+    heft_view_t view;
+    heft_err_t err = {0};
+    heft_status_t status = heft_reader_open_bytes(&reader, data, bytes, &err);
+    if (status != HEFT_OK) {
+        assert_int_equal(status, HEFT_ERR_NOMEM);
+        assert_int_equal(err.code, HEFT_ERR_NOMEM);
+        return false;
+    }
+    bool ok = heft_stacks_init(&stacks, &reader);
+    for (int own = 0; ok && own < 2; own++) {
+        heft_view_options_t options = {.moment = HEFT_MOMENT_TOTAL, .classes = classes, .own = own, .keep = 15};
+        assert_true(stacks.file_n <= sizeof classes);
+        ok = heft_view_init(&view, &stacks, &options) && make_groups(&view);
+        heft_view_done(&view);
+    }
+    heft_stacks_done(&stacks);
+    heft_reader_close(&reader);
+    return ok;
+}
+
+static void test_each_request_fails(void **state)
+{
+    (void)state;
+    recording_t r;
+    size_t bytes;
+    recording_random(&r, 21, 120);
+    unsigned char *data = recording_write(&r, HEFT_STATE_CLOSED, &bytes);
+    uint32_t n = 0;
+    bool ok = false;
+    while (!ok && n < 1000) {
+        countdown = ++n;
+        ok = make_all(data, bytes);
+        countdown = 0;
+        assert_true(make_all(data, bytes));
+    }
+    assert_true(ok && n > 50); /* so many requests there are */
+    free(data);
+    recording_done(&r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_each_request_fails)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,809 @@
+/* SPDX-License-Identifier: MIT */
+/* engine/ledger/stacks.c, view.c, view_rows.c, view_tree.c: small examples written out, then random recordings against
+ * a model that does everything the slow way, with stacks as lists of frames and keys as text. */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "build_recording.h"
+#include "ledger/view.h"
+
+/* ---- a recording, opened -------------------------------------------------------------------------------------- */
+
+typedef struct {
+    recording_t r;
+    heft_reader_t reader;
+    heft_stacks_t stacks;
+} opened_t;
+
+static void open_recording(opened_t *o)
+{
+    size_t bytes;
+    heft_err_t err = {0};
+    unsigned char *data = recording_write(&o->r, HEFT_STATE_CLOSED, &bytes);
+    if (heft_reader_open_bytes(&o->reader, data, bytes, &err) != HEFT_OK)
+        fail_msg("%s at %llu", err.text, (unsigned long long)err.off);
+    free(data);
+    assert_true(heft_stacks_init(&o->stacks, &o->reader));
+}
+
+static void close_recording(opened_t *o)
+{
+    heft_stacks_done(&o->stacks);
+    heft_reader_close(&o->reader);
+    recording_done(&o->r);
+}
+
+static char *text_of(const heft_stacks_t *s, uint32_t name)
+{
+    static char buffers[8][64];
+    static unsigned next;
+    char *buffer = buffers[next++ % 8];
+    snprintf(buffer, sizeof buffers[0], "%.*s", (int)s->names[name].len, s->names[name].ptr);
+    return buffer;
+}
+
+/* ---- the model: a stack is a list of frames -------------------------------------------------------------------- */
+
+typedef struct {
+    const char *file, *function, *module, *import; /* import "" = none */
+    uint32_t line;
+} frame_t;
+
+enum { DEPTH_MAX = 80, ROWS_MAX = 3000 };
+
+/* The visible stack of a node, innermost first; always a frame at least.  `thread`: index or HEFT_NONE. */
+typedef struct {
+    frame_t frames[DEPTH_MAX];
+    uint32_t n;
+    uint32_t thread;
+    heft_amount_t amount;
+    bool kept;
+} stack_t_;
+#define stack_t stack_t_
+
+static const char *model_text(const recording_t *r, uint32_t ref)
+{
+    return ref == 0 ? "" : r->strings + ref + 4; /* the builder ends them with 0 */
+}
+
+static stack_t model_stack(const recording_t *r, uint32_t n)
+{
+    stack_t s = {.n = 0, .thread = HEFT_NONE};
+    const char *import = "";
+    for (; n != 0; n = r->nodes[n].parent) {
+        const heft_detail_t *d = &r->details[n];
+        if (d->kind == HEFT_NODE_THREAD)
+            s.thread = d->what;
+        if (d->kind == HEFT_NODE_IMPORT && import[0] == '\0')
+            import = model_text(r, d->what); /* the innermost of imports without a frame between them */
+        if (d->kind != HEFT_NODE_FRAME || r->codes[d->what].flags != 0)
+            continue;
+        const heft_code_t *c = &r->codes[d->what];
+        assert(s.n < DEPTH_MAX - 1);
+        s.frames[s.n++] = (frame_t){.file = c->file ? model_text(r, c->file) : "<unknown>",
+                                    .function = c->name ? model_text(r, c->name) : "<unknown>",
+                                    .module = model_text(r, c->module),
+                                    .import = import,
+                                    .line = d->line};
+        import = "";
+    }
+    if (import[0] != '\0' || s.n == 0)
+        s.frames[s.n++] = (frame_t){"<interpreter>", "<interpreter>", "<interpreter>", import, 0};
+    return s;
+}
+
+static heft_amount_t model_amount(const recording_t *r, uint32_t n, heft_moment_t moment, uint32_t span)
+{
+    uint64_t epoch = 0, live = 0, peak = 0;
+    heft_amount_t nothing = {0, 0}, amounts[4];
+    const heft_node_t *node = &r->nodes[n];
+    if (r->details[n].kind == HEFT_NODE_ALIAS)
+        return nothing;
+    for (uint32_t i = 1; i < r->header.node_n; i++) {
+        if (r->details[i].kind != HEFT_NODE_ALIAS && r->nodes[i].epoch > epoch)
+            epoch = r->nodes[i].epoch;
+    }
+    for (uint32_t i = 1; i < r->header.node_n; i++) {
+        if (r->details[i].kind == HEFT_NODE_ALIAS)
+            continue;
+        uint64_t now = (uint64_t)(r->nodes[i].allocated_bytes - r->nodes[i].freed_bytes);
+        live += now;
+        peak += r->nodes[i].epoch == epoch ? r->details[i].peak_bytes : now;
+    }
+    amounts[HEFT_MOMENT_TOTAL] = (heft_amount_t){(uint64_t)node->allocated_bytes, (uint64_t)node->allocated_blocks};
+    amounts[HEFT_MOMENT_LIVE] = (heft_amount_t){(uint64_t)(node->allocated_bytes - node->freed_bytes),
+                                                (uint64_t)(node->allocated_blocks - node->freed_blocks)};
+    amounts[HEFT_MOMENT_PEAK] = live > peak || node->epoch != epoch
+                                    ? amounts[HEFT_MOMENT_LIVE]
+                                    : (heft_amount_t){r->details[n].peak_bytes, r->details[n].peak_blocks};
+    amounts[HEFT_MOMENT_TEMPORARY] = (heft_amount_t){r->details[n].temporary_bytes, r->details[n].temporary_blocks};
+    for (uint32_t i = 0; i < span && r->details[n].temp != 0; i++) {
+        amounts[HEFT_MOMENT_TEMPORARY].bytes += r->temps[r->details[n].temp].bytes[i];
+        amounts[HEFT_MOMENT_TEMPORARY].blocks += r->temps[r->details[n].temp].blocks[i];
+    }
+    return amounts[moment];
+}
+
+/* What the views' options say of a file, by its name. */
+typedef struct {
+    uint32_t span, keep, seed;
+    heft_moment_t moment;
+    bool own, has_pattern;
+} options_t;
+
+static uint8_t class_of(const options_t *o, const char *file)
+{
+    (void)o;
+    switch (file[0]) {
+    case 'a': return HEFT_CLASS_OWN; /* app.py */
+    case '/': return file[1] == 'u' ? 1 : 2;
+    default: return file[1] == 's' ? 0 : 3; /* <string>; <interpreter>, <unknown> */
+    }
+}
+
+static bool in_pattern(const options_t *o, const char *file)
+{
+    return !o->has_pattern || (strlen(file) + o->seed) % 3 != 0;
+}
+
+static bool is_shown(const options_t *o, const char *file)
+{
+    bool chargeable = !o->own || class_of(o, file) == HEFT_CLASS_OWN || strcmp(file, "<interpreter>") == 0;
+    return chargeable && (o->keep >> class_of(o, file) & 1) && in_pattern(o, file);
+}
+
+/* Charge to the nearest own frame: drop the frames inside it. */
+static void charge_own(const options_t *o, stack_t *s)
+{
+    uint32_t k = 0;
+    while (k < s->n && class_of(o, s->frames[k].file) != HEFT_CLASS_OWN)
+        k++;
+    if (k == s->n) {
+        s->frames[0] = (frame_t){"<interpreter>", "<interpreter>", "<interpreter>", "", 0};
+        s->n = 1;
+        return;
+    }
+    memmove(s->frames, s->frames + k, (s->n - k) * sizeof *s->frames);
+    s->n -= k;
+}
+
+static stack_t *model_stacks(const recording_t *r, const options_t *o)
+{
+    stack_t *stacks = calloc(r->header.node_n, sizeof *stacks);
+    assert(stacks != NULL);
+    for (uint32_t n = 1; n < r->header.node_n; n++) {
+        stacks[n] = model_stack(r, n);
+        if (o->own)
+            charge_own(o, &stacks[n]);
+        stacks[n].amount = model_amount(r, n, o->moment, o->span);
+        stacks[n].kept = is_shown(o, stacks[n].frames[0].file) && !heft_amount_is_zero(stacks[n].amount);
+    }
+    return stacks;
+}
+
+/* ---- the model: rows are keyed by text --------------------------------------------------------------------------- */
+
+typedef struct {
+    char key[2000];
+    heft_amount_t self, under;
+    bool shown;
+} row_t;
+
+typedef struct {
+    row_t rows[ROWS_MAX];
+    uint32_t n;
+} rows_t;
+
+static row_t *row_at(rows_t *rows, const char *key)
+{
+    for (uint32_t i = 0; i < rows->n; i++) {
+        if (strcmp(rows->rows[i].key, key) == 0)
+            return &rows->rows[i];
+    }
+    assert(rows->n < ROWS_MAX && strlen(key) < sizeof rows->rows[0].key);
+    row_t *row = &rows->rows[rows->n++];
+    *row = (row_t){.self = {0, 0}};
+    strcpy(row->key, key);
+    return row;
+}
+
+static void frame_key(char *key, const frame_t *f, heft_by_t by)
+{
+    switch (by) {
+    case HEFT_BY_LINE: sprintf(key, "%s:%u %s %s", f->file, f->line, f->function, f->module); break;
+    case HEFT_BY_FUNCTION: sprintf(key, "%s %s %s", f->file, f->function, f->module); break;
+    case HEFT_BY_FILE: sprintf(key, "%s", f->file); break;
+    case HEFT_BY_MODULE: sprintf(key, "%s", f->import[0] ? f->import : f->module); break;
+    default: sprintf(key, "%s:%u %s %s %s", f->file, f->line, f->function, f->module, f->import); break;
+    }
+}
+
+static void model_frame_rows(rows_t *rows, const stack_t *s, heft_by_t by, const options_t *o)
+{
+    char keys[2 * DEPTH_MAX][200];
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < s->n; i++) {
+        const frame_t *f = &s->frames[i];
+        const char *own_module = by == HEFT_BY_MODULE && f->import[0] ? f->module : NULL;
+        frame_key(keys[n], f, by);
+        row_t *row = row_at(rows, keys[n]);
+        if (i == 0)
+            heft_amount_add(&row->self, s->amount);
+        row->shown |= is_shown(o, f->file);
+        n++;
+        if (own_module != NULL) {
+            strcpy(keys[n], own_module);
+            row_at(rows, keys[n++])->shown |= is_shown(o, f->file);
+        }
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        bool again = false;
+        for (uint32_t k = 0; k < i; k++)
+            again |= strcmp(keys[i], keys[k]) == 0;
+        if (!again)
+            heft_amount_add(&row_at(rows, keys[i])->under, s->amount);
+    }
+}
+
+static void stack_key(char *key, const stack_t *s, uint32_t from)
+{
+    key += sprintf(key, "%d", (int)s->thread);
+    for (uint32_t i = from; i < s->n; i++) {
+        *key++ = '|';
+        frame_key(key, &s->frames[i], HEFT_BY_STACK);
+        key += strlen(key);
+    }
+}
+
+static void model_rows(rows_t *rows, const recording_t *r, const stack_t *stacks, heft_by_t by, const options_t *o)
+{
+    char key[DEPTH_MAX * 100];
+    rows->n = 0;
+    for (uint32_t n = 1; n < r->header.node_n; n++) {
+        const stack_t *s = &stacks[n];
+        if (!s->kept)
+            continue;
+        if (by == HEFT_BY_THREAD) {
+            sprintf(key, "%d", (int)s->thread);
+            heft_amount_add(&row_at(rows, key)->self, s->amount);
+            heft_amount_add(&row_at(rows, key)->under, s->amount);
+        } else if (by != HEFT_BY_STACK) {
+            model_frame_rows(rows, s, by, o);
+        }
+        for (uint32_t from = 0; by == HEFT_BY_STACK && from < s->n; from++) {
+            stack_key(key, s, from);
+            row_t *row = row_at(rows, key);
+            heft_amount_add(&row->under, s->amount);
+            if (from == 0)
+                heft_amount_add(&row->self, s->amount);
+        }
+    }
+}
+
+static frame_t frame_from(const heft_stacks_t *s, uint32_t frame)
+{
+    const heft_frame_t *f = &s->frames[frame];
+    return (frame_t){text_of(s, s->files[f->file]), text_of(s, f->function), text_of(s, f->module),
+                     text_of(s, f->import), f->line};
+}
+
+/* The key of a row of ours as the model writes it. */
+static void our_key(char *key, const heft_stacks_t *s, heft_by_t by, const heft_row_t *row)
+{
+    if (by == HEFT_BY_THREAD) {
+        sprintf(key, "%d", (int)row->key);
+    } else if (by == HEFT_BY_STACK) {
+        stack_t stack = {.thread = s->vertices[row->key].thread};
+        key += sprintf(key, "%d", (int)stack.thread);
+        for (uint32_t v = row->key; !heft_stacks_is_base(s, v); v = s->vertices[v].up) {
+            frame_t f = frame_from(s, s->vertices[v].frame);
+            *key++ = '|';
+            frame_key(key, &f, HEFT_BY_STACK);
+            key += strlen(key);
+        }
+    } else if (by == HEFT_BY_MODULE) {
+        strcpy(key, text_of(s, row->key));
+    } else {
+        frame_t f = frame_from(s, row->frame);
+        frame_key(key, &f, by);
+    }
+}
+
+static void compare_rows(const heft_view_t *view, heft_by_t by, rows_t *model)
+{
+    const heft_stacks_t *s = view->stacks;
+    heft_rows_t ours;
+    heft_amount_t sum = {0, 0};
+    char key[DEPTH_MAX * 100];
+    assert_true(heft_view_rows(view, by, &ours));
+    uint32_t expected = 0;
+    for (uint32_t i = 0; i < model->n; i++)
+        expected += !heft_amount_is_zero(model->rows[i].self) || (model->rows[i].shown && by != HEFT_BY_STACK);
+    assert_int_equal(ours.row_n, expected);
+    for (size_t i = 0; i < ours.row_n; i++) {
+        const heft_row_t *row = &ours.rows[i];
+        our_key(key, s, by, row);
+        row_t *same = row_at(model, key);
+        assert_int_equal(row->self.bytes, same->self.bytes);
+        assert_int_equal(row->self.blocks, same->self.blocks);
+        assert_int_equal(row->under.bytes, same->under.bytes);
+        assert_int_equal(row->under.blocks, same->under.blocks);
+        assert_true(i == 0 || ours.rows[i - 1].self.bytes >= row->self.bytes);
+        same->self = same->under = (heft_amount_t){0, 0}; /* a second row of this key would fail */
+        heft_amount_add(&sum, row->self);
+    }
+    assert_int_equal(sum.bytes, view->total.bytes);
+    assert_int_equal(sum.blocks, view->total.blocks);
+    heft_rows_done(&ours);
+}
+
+/* ---- owners and imports of lines ------------------------------------------------------------------------------- */
+
+static const char *model_owner(rows_t *owners, const recording_t *r, const stack_t *stacks, const char *line,
+                               const options_t *o, heft_amount_t *best_amount)
+{
+    char key[400];
+    owners->n = 0;
+    for (uint32_t n = 1; n < r->header.node_n; n++) {
+        const stack_t *s = &stacks[n];
+        uint32_t k = 1;
+        frame_key(key, &s->frames[0], HEFT_BY_LINE);
+        if (!s->kept || strcmp(key, line) != 0 || class_of(o, s->frames[0].file) == HEFT_CLASS_OWN)
+            continue;
+        while (k < s->n && class_of(o, s->frames[k].file) != HEFT_CLASS_OWN)
+            k++;
+        if (k == s->n)
+            continue;
+        frame_key(key, &s->frames[k], HEFT_BY_STACK);
+        heft_amount_add(&row_at(owners, key)->self, s->amount);
+    }
+    const row_t *best = NULL;
+    for (uint32_t i = 0; i < owners->n; i++) {
+        const row_t *row = &owners->rows[i];
+        if (best == NULL || row->self.bytes > best->self.bytes ||
+            (row->self.bytes == best->self.bytes && row->self.blocks > best->self.blocks))
+            best = row;
+    }
+    *best_amount = best != NULL ? best->self : (heft_amount_t){0, 0};
+    return best != NULL ? best->key : NULL;
+}
+
+/* Sum over the imports of a line, by module; a recursion counts each time. */
+static void model_imports(rows_t *imports, const recording_t *r, const stack_t *stacks, const char *line)
+{
+    char key[400];
+    imports->n = 0;
+    for (uint32_t n = 1; n < r->header.node_n; n++) {
+        const stack_t *s = &stacks[n];
+        for (uint32_t k = 0; s->kept && k < s->n; k++) {
+            frame_key(key, &s->frames[k], HEFT_BY_LINE);
+            if (strcmp(key, line) == 0 && s->frames[k].import[0])
+                heft_amount_add(&row_at(imports, s->frames[k].import)->self, s->amount);
+        }
+    }
+}
+
+static void compare_lines(const heft_view_t *view, rows_t *rows, const recording_t *r, const stack_t *stacks,
+                          const options_t *o)
+{
+    const heft_stacks_t *s = view->stacks;
+    heft_rows_t ours;
+    char line[400], key[400];
+    assert_true(heft_view_rows(view, HEFT_BY_LINE, &ours));
+    for (size_t i = 0; i < ours.row_n; i++) {
+        const heft_row_t *row = &ours.rows[i];
+        heft_amount_t best;
+        our_key(line, s, HEFT_BY_LINE, row);
+        const char *owner = model_owner(rows, r, stacks, line, o, &best);
+        assert_int_equal(owner != NULL, row->owner != HEFT_NONE);
+        if (owner != NULL) { /* several may carry the same */
+            frame_t f = frame_from(s, row->owner);
+            frame_key(key, &f, HEFT_BY_STACK);
+            const row_t *mine = row_at(rows, key);
+            assert_true(mine->self.bytes == best.bytes && mine->self.blocks == best.blocks);
+        }
+        model_imports(rows, r, stacks, line);
+        assert_int_equal(rows->n, row->import_n);
+        uint64_t previous = UINT64_MAX;
+        for (uint32_t k = 0; k < row->import_n; k++) {
+            uint64_t bytes = row_at(rows, text_of(s, ours.imports[row->import_first + k]))->self.bytes;
+            assert_true(bytes <= previous);
+            previous = bytes;
+        }
+        assert_int_equal(rows->n, row->import_n);
+    }
+    heft_rows_done(&ours);
+}
+
+/* ---- trees ----------------------------------------------------------------------------------------------------- */
+
+/* A tree row is the path of labels that leads to it. */
+static void model_tree(rows_t *rows, const recording_t *r, const stack_t *stacks, bool inverted, bool threads)
+{
+    char path[DEPTH_MAX * 100];
+    rows->n = 0;
+    row_at(rows, "");
+    for (uint32_t n = 1; n < r->header.node_n; n++) {
+        const stack_t *s = &stacks[n];
+        row_t *row = row_at(rows, "");
+        if (!s->kept)
+            continue;
+        heft_amount_add(&row->under, s->amount);
+        path[0] = '\0';
+        bool has_thread = threads && s->thread != HEFT_NONE;
+        for (uint32_t k = 0; k < s->n + has_thread; k++) {
+            uint32_t place = inverted ? k : s->n + has_thread - 1 - k; /* 0 = innermost, s->n = the thread */
+            strcat(path, "|");
+            if (place == s->n)
+                sprintf(path + strlen(path), "%u", s->thread);
+            else
+                frame_key(path + strlen(path), &s->frames[place], HEFT_BY_STACK);
+            row = row_at(rows, path);
+            heft_amount_add(&row->under, s->amount);
+        }
+        heft_amount_add(&row->self, s->amount);
+    }
+}
+
+static void compare_tree(const heft_view_t *view, rows_t *model, bool inverted, bool threads)
+{
+    const heft_stacks_t *s = view->stacks;
+    heft_branches_t tree;
+    static char path[DEPTH_MAX * 100];
+    size_t ends[DEPTH_MAX + 2] = {0};
+    uint64_t last[DEPTH_MAX + 2];
+    assert_true(heft_view_tree(view, inverted, &tree));
+    assert_int_equal(tree.branch_n, model->n);
+    assert_true(tree.branches[0].depth == 0 && tree.branches[0].frame == HEFT_NONE);
+    assert_true(tree.branches[0].thread == HEFT_NONE);
+    for (size_t i = 0; i < tree.branch_n; i++) {
+        const heft_branch_t *b = &tree.branches[i];
+        char *label = path + (b->depth == 0 ? 0 : ends[b->depth - 1]);
+        label[0] = '\0';
+        if (b->frame != HEFT_NONE) {
+            frame_t f = frame_from(s, b->frame);
+            label[0] = '|';
+            frame_key(label + 1, &f, HEFT_BY_STACK);
+        } else if (b->depth > 0) {
+            assert_true(threads);
+            sprintf(label, "|%u", b->thread);
+        }
+        ends[b->depth] = strlen(path);
+        row_t *same = row_at(model, path);
+        assert_int_equal(b->self.bytes, same->self.bytes);
+        assert_int_equal(b->self.blocks, same->self.blocks);
+        assert_int_equal(b->under.bytes, same->under.bytes);
+        assert_int_equal(b->under.blocks, same->under.blocks);
+        if (i > 0) {
+            assert_true(b->depth > 0 && b->depth <= tree.branches[i - 1].depth + 1);
+            assert_true(b->depth > tree.branches[i - 1].depth || b->under.bytes <= last[b->depth]);
+        }
+        last[b->depth] = b->under.bytes;
+    }
+    heft_branches_done(&tree);
+}
+
+static bool several_threads(const recording_t *r, const stack_t *stacks)
+{
+    bool seen[8] = {false}; /* the last: those without a thread */
+    int n = 0;
+    for (uint32_t i = 1; i < r->header.node_n; i++) {
+        uint32_t thread = stacks[i].thread == HEFT_NONE ? 7 : stacks[i].thread;
+        n += stacks[i].kept && !seen[thread];
+        seen[thread] |= stacks[i].kept;
+    }
+    return n > 1;
+}
+
+/* ---- random recordings ----------------------------------------------------------------------------------------- */
+
+static void compare_all(opened_t *opened, const options_t *o, rows_t *rows)
+{
+    const heft_stacks_t *s = &opened->stacks;
+    uint8_t classes[16], pattern[16];
+    heft_view_t view;
+    assert_true(s->file_n <= 16);
+    for (uint32_t f = 0; f < s->file_n; f++) {
+        classes[f] = class_of(o, text_of(s, s->files[f]));
+        pattern[f] = in_pattern(o, text_of(s, s->files[f]));
+    }
+    heft_view_options_t options = {.moment = o->moment,
+                                   .span = o->span,
+                                   .classes = classes,
+                                   .own = o->own,
+                                   .keep = o->keep,
+                                   .pattern = o->has_pattern ? pattern : NULL};
+    assert_true(heft_view_init(&view, s, &options));
+    stack_t *stacks = model_stacks(&opened->r, o);
+    for (heft_by_t by = HEFT_BY_LINE; by <= HEFT_BY_STACK; by++) {
+        model_rows(rows, &opened->r, stacks, by, o);
+        compare_rows(&view, by, rows);
+    }
+    compare_lines(&view, rows, &opened->r, stacks, o);
+    bool threads = several_threads(&opened->r, stacks);
+    for (int inverted = 0; inverted < 2; inverted++) {
+        model_tree(rows, &opened->r, stacks, inverted != 0, threads);
+        compare_tree(&view, rows, inverted != 0, threads);
+    }
+    free(stacks);
+    heft_view_done(&view);
+}
+
+static void test_random_against_model(void **state)
+{
+    (void)state;
+    rows_t *rows = malloc(sizeof *rows);
+    assert_non_null(rows);
+    for (uint32_t seed = 0; seed < 1500; seed++) {
+        opened_t opened;
+        uint64_t random = seed;
+        recording_random(&opened.r, seed, 4 + random_below(&random, 36));
+        open_recording(&opened);
+        for (int i = 0; i < 4; i++) {
+            options_t o = {.moment = (heft_moment_t)random_below(&random, 4),
+                           .span = random_below(&random, 3),
+                           .own = random_below(&random, 3) == 0,
+                           .seed = seed,
+                           .keep = random_below(&random, 2) ? 0xf : random_below(&random, 16),
+                           .has_pattern = random_below(&random, 4) == 0};
+            compare_all(&opened, &o, rows);
+        }
+        close_recording(&opened);
+    }
+    free(rows);
+}
+
+/* ---- examples -------------------------------------------------------------------------------------------------- */
+
+/* app.py:1 imports lib (through importlib), whose body calls app.py's f at line 5, which recurses. */
+static void example(opened_t *o)
+{
+    recording_t *r = &o->r;
+    recording_init(r);
+    uint32_t main_thread = recording_thread(r, "MainThread");
+    uint32_t app = recording_code(r, "app.py", "<module>", "__main__", 0);
+    uint32_t f = recording_code(r, "app.py", "f", "__main__", 0);
+    uint32_t lib = recording_code(r, "/usr/lib.py", "<module>", "lib", 0);
+    uint32_t machinery =
+        recording_code(r, "<frozen importlib._bootstrap>", "_load", "importlib._bootstrap", HEFT_CODE_IMPORT_MACHINERY);
+    uint32_t line = recording_frame(r, main_thread, app, 1);
+    uint32_t import = recording_node(r, HEFT_NODE_IMPORT, line, recording_string(r, "lib"), 0);
+    uint32_t load = recording_frame(r, import, machinery, 900);
+    uint32_t body = recording_frame(r, load, lib, 10);
+    uint32_t outer = recording_frame(r, body, f, 5);
+    uint32_t inner = recording_frame(r, outer, f, 5);
+    recording_alloc(r, load, 1000, 10);
+    recording_alloc(r, body, 200, 2);
+    recording_alloc(r, outer, 30, 3);
+    recording_alloc(r, inner, 4, 1);
+    recording_alloc(r, main_thread, 50000, 5);
+    open_recording(o);
+}
+
+static heft_view_t example_view(const opened_t *o, bool own)
+{
+    static uint8_t classes[8];
+    heft_view_t view;
+    assert_int_equal(o->stacks.file_n, 3); /* importlib's is not among them */
+    for (uint32_t f = 0; f < o->stacks.file_n; f++)
+        classes[f] = class_of(NULL, text_of(&o->stacks, o->stacks.files[f]));
+    heft_view_options_t options = {.moment = HEFT_MOMENT_TOTAL, .classes = classes, .own = own, .keep = 0xf};
+    assert_true(heft_view_init(&view, &o->stacks, &options));
+    return view;
+}
+
+static void check_row(const heft_view_t *view, const heft_rows_t *rows, size_t i, const char *line, uint64_t bytes,
+                      uint64_t under)
+{
+    char key[400];
+    assert_true(i < rows->row_n);
+    our_key(key, view->stacks, HEFT_BY_LINE, &rows->rows[i]);
+    assert_string_equal(key, line);
+    assert_int_equal(rows->rows[i].self.bytes, bytes);
+    assert_int_equal(rows->rows[i].under.bytes, under);
+}
+
+static void test_import_and_recursion(void **state)
+{
+    (void)state;
+    opened_t o;
+    heft_rows_t rows;
+    example(&o);
+    heft_view_t view = example_view(&o, false);
+    assert_true(heft_view_rows(&view, HEFT_BY_LINE, &rows));
+    assert_int_equal(rows.row_n, 4);
+    check_row(&view, &rows, 0, "<interpreter>:0 <interpreter> <interpreter>", 50000, 50000);
+    check_row(&view, &rows, 1, "app.py:1 <module> __main__", 1000, 1234);
+    check_row(&view, &rows, 2, "/usr/lib.py:10 <module> lib", 200, 234);
+    check_row(&view, &rows, 3, "app.py:5 f __main__", 34, 34);
+    assert_int_equal(rows.rows[1].import_n, 1);
+    assert_string_equal(text_of(&o.stacks, rows.imports[rows.rows[1].import_first]), "lib");
+    assert_int_equal(rows.rows[1].owner, HEFT_NONE);
+    const heft_frame_t *owner = &o.stacks.frames[rows.rows[2].owner]; /* the importing line */
+    assert_string_equal(text_of(&o.stacks, owner->import), "lib");
+    assert_int_equal(owner->line, 1);
+    heft_rows_done(&rows);
+
+    assert_true(heft_view_rows(&view, HEFT_BY_MODULE, &rows));
+    assert_int_equal(rows.row_n, 3);
+    assert_string_equal(text_of(&o.stacks, rows.rows[1].key), "lib"); /* 1000 on the importing line, 200 its own */
+    assert_int_equal(rows.rows[1].self.bytes, 1200);
+    assert_int_equal(rows.rows[1].under.bytes, 1234);
+    assert_int_equal(rows.rows[2].self.bytes, 34);
+    assert_int_equal(rows.rows[2].under.bytes, 1234); /* __main__ imports it all */
+    heft_rows_done(&rows);
+    heft_view_done(&view);
+    close_recording(&o);
+}
+
+static void test_own(void **state)
+{
+    (void)state;
+    opened_t o;
+    heft_rows_t rows;
+    example(&o);
+    heft_view_t view = example_view(&o, true);
+    assert_true(heft_view_rows(&view, HEFT_BY_LINE, &rows));
+    assert_int_equal(rows.row_n, 3);
+    check_row(&view, &rows, 0, "<interpreter>:0 <interpreter> <interpreter>", 50000, 50000);
+    check_row(&view, &rows, 1, "app.py:1 <module> __main__", 1200, 1234);
+    check_row(&view, &rows, 2, "app.py:5 f __main__", 34, 34);
+    heft_rows_done(&rows);
+    heft_view_done(&view);
+    close_recording(&o);
+}
+
+static void test_tree_of_one_thread(void **state)
+{
+    (void)state;
+    opened_t o;
+    heft_branches_t tree;
+    example(&o);
+    heft_view_t view = example_view(&o, false);
+    assert_true(heft_view_tree(&view, false, &tree));
+    static const uint64_t expected[][3] = {/* depth, self, under */
+                                           {0, 0, 51234}, {1, 50000, 50000}, {1, 1000, 1234},
+                                           {2, 200, 234}, {3, 30, 34},       {4, 4, 4}};
+    assert_int_equal(tree.branch_n, 6);
+    for (size_t i = 0; i < 6; i++) {
+        assert_int_equal(tree.branches[i].depth, expected[i][0]);
+        assert_int_equal(tree.branches[i].self.bytes, expected[i][1]);
+        assert_int_equal(tree.branches[i].under.bytes, expected[i][2]);
+        assert_int_equal(tree.branches[i].thread, HEFT_NONE);
+    }
+    heft_branches_done(&tree);
+    heft_view_done(&view);
+    close_recording(&o);
+}
+
+static void test_columns(void **state)
+{
+    (void)state;
+    opened_t o;
+    recording_init(&o.r);
+    uint32_t thread = recording_thread(&o.r, "main"), code = recording_code(&o.r, "a.py", "f", "a", 0);
+    static const uint16_t columns[][2] = {{7, 7}, {7, 9}, {0, 0}, {UINT16_MAX, UINT16_MAX}};
+    static const uint32_t expected[] = {7, 0, 0, 0};
+    for (uint32_t line = 0; line < 4; line++) {
+        for (int i = 0; i < 2; i++) {
+            uint32_t n = recording_frame(&o.r, thread, code, line + 1);
+            o.r.details[n].column = columns[line][i];
+        }
+    }
+    open_recording(&o);
+    assert_int_equal(o.stacks.frame_n, 5);
+    for (uint32_t line = 0; line < 4; line++)
+        assert_int_equal(o.stacks.frames[line + 1].column, expected[line]);
+    assert_int_equal(o.stacks.vertex_n, 2 + 2 + 4);
+    close_recording(&o);
+}
+
+/* A program's own "<interpreter>" is not ours, equal names of different strings are one, others are not. */
+static void test_names(void **state)
+{
+    (void)state;
+    opened_t o;
+    recording_init(&o.r);
+    uint32_t thread = recording_thread(&o.r, "main");
+    static const char *const files[] = {"a.py", "a.py", "<interpreter>", "<unknown>", "", "a.pyc"};
+    for (uint32_t i = 0; i < 6; i++)
+        recording_frame(&o.r, thread, recording_code(&o.r, files[i], "f", "", 0), 1);
+    open_recording(&o);
+    assert_int_equal(o.stacks.file_n, 5);
+    assert_string_equal(text_of(&o.stacks, o.stacks.files[0]), "<interpreter>");
+    assert_string_equal(text_of(&o.stacks, o.stacks.files[2]), "<interpreter>");
+    assert_string_equal(text_of(&o.stacks, o.stacks.files[3]), "<unknown>");
+    assert_string_equal(text_of(&o.stacks, o.stacks.files[4]), "a.pyc");
+    assert_int_equal(o.stacks.frame_n, 5);
+    close_recording(&o);
+}
+
+static void test_nothing_recorded(void **state)
+{
+    (void)state;
+    opened_t o;
+    uint8_t classes[1] = {3};
+    heft_view_t view;
+    recording_init(&o.r);
+    o.r.header.node_n = 1;
+    open_recording(&o);
+    assert_int_equal(o.stacks.file_n, 1);
+    heft_view_options_t options = {.moment = HEFT_MOMENT_PEAK, .classes = classes, .keep = 0xf};
+    assert_true(heft_view_init(&view, &o.stacks, &options));
+    for (heft_by_t by = HEFT_BY_LINE; by <= HEFT_BY_STACK; by++) {
+        heft_rows_t rows;
+        assert_true(heft_view_rows(&view, by, &rows));
+        assert_int_equal(rows.row_n, 0);
+        heft_rows_done(&rows);
+    }
+    for (int inverted = 0; inverted < 2; inverted++) {
+        heft_branches_t tree;
+        assert_true(heft_view_tree(&view, inverted != 0, &tree));
+        assert_int_equal(tree.branch_n, 1);
+        heft_branches_done(&tree);
+    }
+    heft_view_done(&view);
+    close_recording(&o);
+}
+
+/* A chain of 100,000 frames, each allocating: no recursion, no quadratic time, and the inverted tree is cut. */
+static void test_deep(void **state)
+{
+    (void)state;
+    opened_t o;
+    heft_view_t view;
+    heft_rows_t rows;
+    heft_branches_t tree;
+    recording_init(&o.r);
+    uint32_t node = recording_thread(&o.r, "main"), code = recording_code(&o.r, "a.py", "f", "a", 0);
+    for (uint32_t i = 1; i <= 100000; i++) {
+        node = recording_frame(&o.r, node, code, i % 1000);
+        recording_alloc(&o.r, node, 1, 1);
+    }
+    open_recording(&o);
+    uint8_t classes[2] = {3, 0};
+    heft_view_options_t options = {.moment = HEFT_MOMENT_TOTAL, .classes = classes, .keep = 0xf};
+    assert_true(heft_view_init(&view, &o.stacks, &options));
+    assert_true(heft_view_rows(&view, HEFT_BY_LINE, &rows));
+    assert_int_equal(rows.row_n, 1000);
+    heft_rows_done(&rows);
+    assert_true(heft_view_rows(&view, HEFT_BY_STACK, &rows));
+    assert_int_equal(rows.row_n, 100000);
+    heft_rows_done(&rows);
+    assert_true(heft_view_tree(&view, false, &tree));
+    assert_int_equal(tree.branch_n, 100001);
+    heft_branches_done(&tree);
+    assert_true(heft_view_tree(&view, true, &tree));
+    uint64_t sum = 0;
+    for (size_t i = 0; i < tree.branch_n; i++)
+        sum += tree.branches[i].self.bytes;
+    assert_int_equal(sum, 100000); /* cut, but nothing is lost */
+    heft_branches_done(&tree);
+    heft_view_done(&view);
+    close_recording(&o);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_import_and_recursion),
+        cmocka_unit_test(test_own),
+        cmocka_unit_test(test_tree_of_one_thread),
+        cmocka_unit_test(test_columns),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_nothing_recorded),
+        cmocka_unit_test(test_deep),
+        cmocka_unit_test(test_random_against_model),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

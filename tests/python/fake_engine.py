@@ -1,0 +1,220 @@
+"""The engine's reader in plain Python, over a recording written as JSON.
+
+It gives the views something to draw without recording a program, and says in a few lines what the C
+engine's reader has to compute.  A recording is {"header", "meta", "threads", "source", "stacks"}; a stack
+is {"thread", "frames", "total", "live", "peak", "temporary"}, its frames innermost first as [file, line,
+column, function, module, import], the others [bytes, blocks].
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from typing import Any
+
+INTERPRETER = "<interpreter>"
+OWN = 0
+HEADER = {
+    "state": 4,
+    "exit_status": 0,
+    "drawn": 1,
+    "flags": 0,
+    "pid": 4711,
+    "watcher_pid": 0,
+    "now_ns": 12_400_000_000,
+    "peak_at_ns": 9_100_000_000,
+    "rss_peak_bytes": 2_254_857_830,
+    "tool_bytes": 3_355_443,
+    "lost_events": 0,
+    "cut_events": 0,
+    "folded_nodes": 0,
+    "check_compared": 0,
+    "check_mismatches": 0,
+    "node_n": 100,
+    "temp_n": 0,
+    "code_n": 40,
+    "thread_n": 1,
+    "string_bytes": 1000,
+    "format_version": 1,
+    "file_bytes": 81_920,
+    "mode": 0,
+    "interval_bytes": 0,
+    "created_unix_ns": 1_790_000_000_000_000_000,
+}
+
+Frame = tuple[int, int, int, str, str, str | None]
+Numbers = tuple[int, int]
+
+
+class EngineError(Exception):
+    def __init__(self, code: str, message: str, offset: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.offset = offset
+
+
+class Recording:
+    def __init__(self, path: str) -> None:
+        try:
+            with open(path, encoding="utf-8") as file:
+                data = json.load(file)
+        except FileNotFoundError:
+            raise EngineError("missing", "there is no such file") from None
+        except ValueError:
+            raise EngineError("foreign", "this is not a memheft recording", 0) from None
+        self.meta = json.dumps(data.get("meta", {})).encode()
+        self.source = bytes.fromhex(data.get("source", ""))
+        self.header: dict[str, int] = HEADER | data.get("header", {})
+        self.threads = [tuple(thread) for thread in data.get("threads", [["MainThread", 4711, 0]])]
+        self.stacks = data["stacks"]
+        self.folded = self.header["folded_nodes"]
+        self.files = [INTERPRETER]
+        for stack in self.stacks:
+            stack["frames"] = stack["frames"] or [[INTERPRETER, 0, 0, INTERPRETER, INTERPRETER, None]]
+            for frame in stack["frames"]:
+                if frame[0] not in self.files:
+                    self.files.append(frame[0])
+        self.totals = {}
+        for key, name in (
+            ("peak", "peak"),
+            ("live", "live"),
+            ("total", "allocated"),
+            ("temporary", "temporary"),
+        ):
+            for i, unit in enumerate(("bytes", "blocks")):
+                self.totals[f"{name}_{unit}"] = sum(stack[key][i] for stack in self.stacks)
+
+    def view(
+        self, moment: str, temporary: int, classes: bytes, own: bool, keep: int, pattern: bytes | None
+    ) -> View:
+        assert temporary in (1, 2, 4, 8)
+        assert len(classes) == len(self.files)
+        return View(self, moment, classes, own, keep, pattern)
+
+
+class View:
+    def __init__(
+        self, recording: Recording, moment: str, classes: bytes, own: bool, keep: int, pattern: bytes | None
+    ) -> None:
+        self._files = recording.files
+        self._classes = classes
+        self._threads = recording.threads
+        self.frames: list[Frame] = []
+        self._ids: dict[Frame, int] = {}
+        # (thread, frame ids innermost first) -> numbers
+        self._stacks: dict[tuple[int, tuple[int, ...]], Numbers] = defaultdict(lambda: (0, 0))
+        for stack in recording.stacks:
+            count, blocks = stack[moment]
+            if not count and not blocks:
+                continue
+            ids = [self._id(frame) for frame in stack["frames"]]
+            if own:
+                # What no own code asked for is nobody's.
+                ids = [frame for frame in ids if classes[self.frames[frame][0]] == OWN]
+                ids = ids or [self._id([INTERPRETER, 0, 0, INTERPRETER, INTERPRETER, None])]
+            site = self.frames[ids[0]][0] if ids else 0
+            if not keep >> classes[site] & 1 or (pattern is not None and not pattern[site]):
+                continue
+            key = (stack.get("thread", 0), tuple(ids))
+            before = self._stacks[key]
+            self._stacks[key] = (before[0] + count, before[1] + blocks)
+        self.total_bytes = sum(numbers[0] for numbers in self._stacks.values())
+        self.total_blocks = sum(numbers[1] for numbers in self._stacks.values())
+
+    def _id(self, raw: list[Any]) -> int:
+        file, line, column, function, module, imported = raw
+        frame: Frame = (self._files.index(file), line, column, function, module, imported)
+        if frame not in self._ids:
+            self._ids[frame] = len(self.frames)
+            self.frames.append(frame)
+        return self._ids[frame]
+
+    def _key(self, by: str, frame: int) -> Any:
+        file, line, _, function, module, imported = self.frames[frame]
+        if by == "line":
+            return (file, line, function, module)
+        if by == "function":
+            return (file, function, module)
+        if by == "file":
+            return file
+        return imported if imported is not None else module
+
+    def rows(self, by: str) -> list[tuple[int, int, int, int, object, int]]:
+        sums: dict[Any, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+        owners: dict[Any, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+        imports: dict[Any, set[str]] = defaultdict(set)
+        for (thread, ids), (count, blocks) in self._stacks.items():
+            keys: list[Any] = [thread] if by == "thread" else [(ids, thread)]
+            if by not in ("thread", "stack"):
+                keys = [self._key(by, frame) for frame in ids]
+            sums[keys[0]][0] += count
+            sums[keys[0]][1] += blocks
+            if by == "module":  # a module that imports is there too
+                keys += [self.frames[frame][4] for frame in ids]
+            for key in dict.fromkeys(keys):
+                sums[key][2] += count
+                sums[key][3] += blocks
+            if by == "line" and ids:
+                imported = self.frames[ids[0]][5]
+                if imported is not None:
+                    imports[keys[0]].add(imported)
+                for frame in ids[1:]:
+                    if self._classes[self.frames[frame][0]] == OWN:
+                        owners[keys[0]][frame] += count
+                        break
+        rows: list[tuple[int, int, int, int, object, int]] = []
+        for key, numbers in sums.items():
+            owner = (
+                max(owners[key], key=lambda frame: owners[key][frame], default=-1) if key in owners else -1
+            )
+            shown: object = key
+            if by == "line":
+                shown = (*key, tuple(sorted(imports[key])))
+            elif by == "stack":
+                shown, owner = key
+            rows.append((numbers[0], numbers[1], numbers[2], numbers[3], shown, owner))
+        rows.sort(key=lambda row: (-row[0], self._sort_name(by, row[4])))
+        return rows
+
+    def _sort_name(self, by: str, key: Any) -> Any:
+        if by in ("line", "function"):
+            return (self._files[key[0]], *key[1:])
+        return self._files[key] if by == "file" else key
+
+    def tree(self, inverted: bool) -> list[tuple[int, int, int, int, int, int]]:
+        root = _Node(-1, -1)
+        several = len({thread for thread, _ in self._stacks}) > 1
+        for (thread, ids), (count, blocks) in self._stacks.items():
+            node = root
+            root.inclusive += count
+            of = thread if several else -1
+            path = [(frame, -1 if inverted else of) for frame in (ids if inverted else reversed(ids))]
+            if several:
+                path.insert(len(path) if inverted else 0, (-1, thread))
+            for frame, number in path:
+                node = node.child(frame, number)
+                node.inclusive += count
+            # Inverted, a path ends where the stack began: its bytes stand there, so that each is there once.
+            node.bytes += count
+            node.blocks += blocks
+        out: list[tuple[int, int, int, int, int, int]] = []
+        todo = [(root, 0)]
+        while todo:
+            node, depth = todo.pop()
+            out.append((depth, node.frame, node.thread, node.bytes, node.blocks, node.inclusive))
+            todo += [(child, depth + 1) for child in node.sorted()]
+        return out
+
+
+class _Node:
+    def __init__(self, frame: int, thread: int) -> None:
+        self.frame, self.thread = frame, thread
+        self.bytes = self.blocks = self.inclusive = 0
+        self.children: dict[tuple[int, int], _Node] = {}
+
+    def child(self, frame: int, thread: int) -> _Node:
+        return self.children.setdefault((frame, thread), _Node(frame, thread))
+
+    def sorted(self) -> list[_Node]:
+        """Smallest first: they are popped from the end."""
+        return sorted(self.children.values(), key=lambda node: node.inclusive)
