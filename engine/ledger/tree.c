@@ -336,8 +336,8 @@ HEFT_COLD void heft_tree_add_temp(heft_tree_t *tree, uint32_t node)
     HEFT_ASSERT(tree->details[node].temp == 0);
     if (number >= HEFT_TEMPS_MAX || !heft_ledger_reach(tree->ledger, HEFT_COLUMN_TEMP, number, sizeof(heft_temp_t)))
         return;
-    tree->details[node].temp = number;
     __atomic_store_n(&tree->header->temp_n, number + 1, __ATOMIC_RELEASE);
+    tree->details[node].temp = number;
 }
 
 bool heft_tree_check(const heft_tree_t *tree)

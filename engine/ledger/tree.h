@@ -53,7 +53,7 @@ typedef struct {
 } heft_memo_t;
 
 #define HEFT_TREE_MEMOS 1024u /* by parent and ip: 16 KiB, a third of a first-level cache */
-#define HEFT_TREE_PLACES 256u /* by place, behind the others */
+#define HEFT_TREE_PLACES 1024u /* by place, behind the others */
 
 typedef struct {
     /* one cache line: what every event reads */
@@ -121,7 +121,7 @@ HEFT_INLINE uint32_t heft_tree_find(const heft_tree_t *tree, uint32_t parent, ui
  * not wait for each other, as they would if each had to know its parent before it could begin. */
 HEFT_INLINE heft_memo_t *heft_tree_place(const heft_tree_t *tree, const void *place)
 {
-    return &tree->memos[HEFT_TREE_MEMOS + ((uintptr_t)place >> 4) % HEFT_TREE_PLACES];
+    return &tree->memos[HEFT_TREE_MEMOS + ((uintptr_t)place >> 4) * 5 % HEFT_TREE_PLACES];
 }
 
 HEFT_INLINE void heft_tree_remember(heft_tree_t *tree, uint32_t parent, uint64_t ip, uint32_t node)

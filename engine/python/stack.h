@@ -14,7 +14,8 @@
  *   vacated is `called_inline`.
  * 3.14-3.15: `visited`, a byte that is 0 at push and that nobody reads in these builds (the collector of 3.14.0-3.14.4
  *   writes 1, which only makes us walk); our 2 vouches for the four bytes of padding behind it, which hold the node.
- *   Only frames on the thread's own stack: generators keep the byte across yields.
+ *   Only frames on the thread's own stack: generators keep the byte across yields; a coroutine that awaits another has
+ *   a vacated slot instead.
  *
  * What must not be pinned: a frame under a trace function, which may assign f_lineno to it.  Frames above it are not
  * stamped (3.11-3.13: a caller with a saved stack pointer that called through C; 3.14: tstate->tracing).
@@ -203,15 +204,41 @@ HEFT_INLINE bool is_stamped(const heft_frame_t *f)
     return *(const uint16_t *)(const void *)&f->owner == (HEFT_STAMP << 8 | FRAME_OWNED_BY_THREAD);
 }
 
+/* A coroutine that awaits another has no stamp, but a free stack slot that its call or SEND has just vacated and that is
+ * written to as soon as it goes on.  Nothing that the interpreter leaves there looks like this: no address has these
+ * upper bits, and no tagged integer is that large. */
+#define HEFT_SLOT_MARK ((uint64_t)0x4D48 << 48)
+
+HEFT_INLINE bool has_vacated_slot(const heft_frame_t *f, const heft_frame_t *callee)
+{
+    if (callee == NULL || callee->previous != f || f->owner != FRAME_OWNED_BY_GENERATOR || f->stackpointer == NULL)
+        return false;
+    if (callee->owner == FRAME_OWNED_BY_GENERATOR)
+        return (heft_frame_code(callee)->co_flags & CO_COROUTINE) != 0; /* a generator may come from FOR_ITER: nothing taken */
+    return callee->owner == FRAME_OWNED_BY_THREAD;
+}
+
+/* Is the slot inside the frame?  Asked before it is written to. */
+HEFT_INLINE bool is_slot_inside(const heft_frame_t *f)
+{
+    const PyCodeObject *code = heft_frame_code(f);
+    return f->stackpointer >= f->localsplus + code->co_nlocalsplus &&
+           f->stackpointer < f->localsplus + code->co_nlocalsplus + code->co_stacksize;
+}
+
 static HEFT_NOINLINE uint32_t heft_stack_walk(const PyThreadState *ts, heft_frame_t *top, uint32_t root)
 {
-    heft_frame_t **walk = heft_rec.walk;
+    heft_frame_t **walk = heft_rec.walk, *callee = NULL;
     uint32_t n = 0, node = root;
-    for (heft_frame_t *f = top; f != NULL; f = f->previous) {
+    for (heft_frame_t *f = top; f != NULL; callee = f, f = f->previous) {
         if (heft_frame_is_shim(f))
             continue;
         if (is_stamped(f)) {
             node = heft_stack_child_at(heft_stamped_node(f), f);
+            break;
+        }
+        if (has_vacated_slot(f, callee) && (f->stackpointer->bits & ~(uint64_t)UINT32_MAX) == HEFT_SLOT_MARK) {
+            node = (uint32_t)f->stackpointer->bits;
             break;
         }
         if (n == heft_rec.walk_max)
@@ -219,13 +246,15 @@ static HEFT_NOINLINE uint32_t heft_stack_walk(const PyThreadState *ts, heft_fram
         walk[n++] = f;
     }
     bool pin = ts->tracing == 0;
-    while (n-- > 0) {
-        heft_frame_t *f = walk[n];
+    for (uint32_t i = n; i-- > 0;) {
+        heft_frame_t *f = walk[i];
         if (pin && f->owner == FRAME_OWNED_BY_THREAD) {
             heft_stamped_node(f) = node;
             f->visited = HEFT_STAMP;
         }
         node = heft_stack_child_at(node, f);
+        if (pin && i > 0 && has_vacated_slot(f, walk[i - 1]) && is_slot_inside(f))
+            f->stackpointer->bits = HEFT_SLOT_MARK | node;
     }
     return node;
 }
