@@ -53,14 +53,15 @@ static bool is_our_file(const heft_ledger_t *ledger, int fd)
     return fd >= 0 && fstat(fd, &st) == 0 && st.st_dev == ledger->dev && st.st_ino == ledger->ino;
 }
 
-/* Move the descriptor just below the soft limit of open files. */
+/* Move the descriptor to just below the soft limit of open files, 960 at most: a process' table of descriptors is as
+ * large as its highest one. */
 static int move_high(int fd)
 {
     struct rlimit limit;
-    int floor = 200;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur > 64)
-        floor = limit.rlim_cur > 1024 ? 960 : (int)limit.rlim_cur - 16;
-    int high = fcntl(fd, F_DUPFD_CLOEXEC, floor);
+    rlim_t floor = 960;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < floor + 64)
+        floor = limit.rlim_cur - limit.rlim_cur / 16 - 1;
+    int high = fcntl(fd, F_DUPFD_CLOEXEC, (int)floor);
     if (high < 0)
         return fd;
     close(fd);

@@ -296,7 +296,7 @@ static heft_status_t read_all(heft_reader_t *reader, file_t *file, heft_err_t *e
         (status = read_blob(file, HEFT_CHUNK_SOURCE, &reader->source, &reader->source_bytes, err)) != HEFT_OK)
         return status;
     reader->file_bytes = file->bytes;
-    reader->is_final = file->is_sealed && !(header->flags & HEFT_FLAG_STEPPED_BACK);
+    reader->is_final = file->is_sealed && !(header->flags & HEFT_FLAG_CONTRADICTION);
     return heft__reader_check(reader, file, err);
 }
 

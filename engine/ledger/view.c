@@ -26,6 +26,7 @@ static void charge_nodes(heft_view_t *view, const heft_view_options_t *options, 
             continue;
         heft_amount_add(&view->self[vertex], amount);
         heft_amount_add(&view->total, amount);
+        heft_times_add(&view->times[vertex], (heft_times_t){s->reader->details[n].first_ns, s->reader->nodes[n].last_ns});
     }
 }
 
@@ -64,9 +65,12 @@ bool heft_view_init(heft_view_t *view, const heft_stacks_t *stacks, const heft_v
     *view = (heft_view_t){.stacks = stacks};
     view->self = calloc(stacks->vertex_n, sizeof *view->self);
     view->under = malloc(stacks->vertex_n * sizeof *view->under);
+    view->times = malloc(stacks->vertex_n * sizeof *view->times);
     view->files = calloc(stacks->file_n, 1);
     uint32_t *owners = NULL;
-    bool ok = view->self != NULL && view->under != NULL && view->files != NULL;
+    bool ok = view->self != NULL && view->under != NULL && view->times != NULL && view->files != NULL;
+    for (uint32_t v = 0; ok && v < stacks->vertex_n; v++)
+        view->times[v] = HEFT_TIMES_NEVER;
     for (uint32_t f = 0; ok && f < stacks->file_n; f++) {
         HEFT_ASSERT(options->classes[f] < HEFT_CLASSES_MAX);
         bool is_kept = options->keep >> options->classes[f] & 1;
@@ -93,6 +97,7 @@ void heft_view_done(heft_view_t *view)
 {
     free(view->self);
     free(view->under);
+    free(view->times);
     free(view->files);
     *view = (heft_view_t){0};
 }

@@ -21,13 +21,21 @@ typedef struct {
     const uint8_t *pattern; /* for each file: drop what is charged to it when 0; NULL = drop nothing; borrowed */
 } heft_view_options_t;
 
+/* When blocks were asked for, from the start of the recording; first > last: never. */
+typedef struct {
+    uint64_t first_ns, last_ns;
+} heft_times_t;
+
 typedef struct {
     const heft_stacks_t *stacks; /* borrowed */
     heft_amount_t total;
     heft_amount_t *self;  /* by vertex */
     heft_amount_t *under; /* by vertex */
+    heft_times_t *times;  /* by vertex: of what is charged to it */
     uint8_t *files;       /* HEFT_VIEW_* by file */
 } heft_view_t;
+
+#define HEFT_TIMES_NEVER ((heft_times_t){UINT64_MAX, 0})
 
 #define HEFT_VIEW_OWN 1u   /* the file is own code */
 #define HEFT_VIEW_SHOWN 2u /* the filters keep what is charged to it */
@@ -53,6 +61,12 @@ static inline void heft_amount_add(heft_amount_t *sum, heft_amount_t amount)
     sum->blocks += amount.blocks;
 }
 
+static inline void heft_times_add(heft_times_t *sum, heft_times_t times)
+{
+    sum->first_ns = times.first_ns < sum->first_ns ? times.first_ns : sum->first_ns;
+    sum->last_ns = times.last_ns > sum->last_ns ? times.last_ns : sum->last_ns;
+}
+
 /* ---- view_rows.c --------------------------------------------------------------------------------------------- */
 
 typedef enum {
@@ -67,6 +81,7 @@ typedef enum {
 typedef struct {
     heft_amount_t self;  /* the rows' sum to the view's total */
     heft_amount_t under; /* what was allocated under the row's frames, each block once however often it recurs */
+    heft_times_t times;  /* of `self` */
     uint32_t key;
     uint32_t frame; /* first of the row's frames by rank; HEFT_NONE for threads */
     uint32_t owner; /* LINE: the nearest own caller that carries most, as a frame; HEFT_NONE = none, or own itself */

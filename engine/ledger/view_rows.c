@@ -238,6 +238,7 @@ static void sum_self(group_t *g)
         uint32_t f = s->vertices[v].frame, key = key_of(&s->frames[f], g->by);
         uint32_t keys[] = {key, second_key(&s->frames[f], g->by)};
         heft_amount_add(&g->rows[key].self, view->self[v]);
+        heft_times_add(&g->rows[key].times, view->times[v]);
         for (int i = 0; i < 2 && keys[i] != HEFT_NONE; i++) {
             heft_row_t *row = &g->rows[keys[i]];
             if (row->frame == HEFT_NONE || s->frames[f].rank < s->frames[row->frame].rank)
@@ -255,6 +256,7 @@ static void sum_threads(group_t *g)
         uint32_t thread = s->vertices[v].thread;
         heft_row_t *row = &g->rows[thread == HEFT_NONE ? g->key_n - 1 : thread];
         heft_amount_add(&row->self, view->self[v]);
+        heft_times_add(&row->times, view->times[v]);
         row->under = row->self;
     }
     g->rows[g->key_n - 1].key = HEFT_NONE;
@@ -327,6 +329,7 @@ static bool rows_by_stack(const heft_view_t *view, heft_rows_t *out)
             continue;
         *row++ = (heft_row_t){.self = view->self[v],
                               .under = view->under[v],
+                              .times = view->times[v],
                               .key = v,
                               .frame = s->vertices[v].frame,
                               .owner = HEFT_NONE};
@@ -344,7 +347,7 @@ static bool rows_by_key(const heft_view_t *view, heft_by_t by, heft_rows_t *out)
     g.shown = calloc(g.key_n, 1);
     bool ok = g.rows != NULL && g.shown != NULL;
     for (uint32_t k = 0; ok && k < g.key_n; k++)
-        g.rows[k] = (heft_row_t){.key = k, .frame = HEFT_NONE, .owner = HEFT_NONE};
+        g.rows[k] = (heft_row_t){.times = HEFT_TIMES_NEVER, .key = k, .frame = HEFT_NONE, .owner = HEFT_NONE};
     if (ok && by == HEFT_BY_THREAD) {
         sum_threads(&g);
     } else if (ok) {

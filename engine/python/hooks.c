@@ -96,6 +96,8 @@ HEFT_INLINE void count_free(const void *p, uint32_t node, size_t size)
 
 HEFT_INLINE bool begin_event(PyThreadState *ts)
 {
+    if (HEFT_UNLIKELY(!heft_rec.on))
+        return false; /* first: in a forked child a guest may hold the lock for ever */
     heft_bias_own(&heft_rec.lock);
     if (HEFT_UNLIKELY(ts != heft_rec.ts) && !heft_recorder_switch(ts)) {
         heft_bias_disown(&heft_rec.lock);

@@ -187,6 +187,17 @@ static void in_child(void)
     heft_recorder_forget();
 }
 
+/* With the JIT on, instructions lag behind what runs (3.14, 3.15): readers say that lines are approximate. */
+static bool is_jit_on(void)
+{
+    PyObject *jit = PySys_GetObject("_jit"); /* borrowed; absent before 3.14 */
+    PyObject *on = jit != NULL ? PyObject_CallMethod(jit, "is_enabled", NULL) : NULL;
+    bool is_on = on == Py_True;
+    Py_XDECREF(on);
+    PyErr_Clear();
+    return is_on;
+}
+
 bool heft_recorder_open(const char *path)
 {
     heft_recorder_t *rec = &heft_rec;
@@ -213,6 +224,8 @@ bool heft_recorder_open(const char *path)
     rec->full_walk = getenv("MEMHEFT_FULL_WALK") != NULL && strcmp(getenv("MEMHEFT_FULL_WALK"), "1") == 0;
     if (rec->full_walk)
         rec->ledger.header->flags |= HEFT_FLAG_FULL_WALK;
+    if (is_jit_on())
+        rec->ledger.header->flags |= HEFT_FLAG_JIT;
     rec->ledger.header->pid = (uint64_t)rec->pid;
     pthread_atfork(NULL, NULL, in_child);
     heft_codes_watch();
@@ -239,13 +252,6 @@ void heft_recorder_set_careful(void)
         __atomic_fetch_and(attention, ~HEFT_BIAS_CAREFUL, __ATOMIC_RELAXED);
 }
 
-HEFT_COLD void heft_recorder_step_back(void)
-{
-    heft_rec.on = false;
-    heft_rec.ts = HEFT_NOBODY;
-    heft_rec.tree.header->flags |= HEFT_FLAG_STEPPED_BACK;
-}
-
 HEFT_COLD void heft_recorder_forget(void)
 {
     if (heft_rec.ledger.header == NULL)
@@ -266,6 +272,8 @@ HEFT_COLD void heft_recorder_seal(void)
     heft_recorder_tick();
     rec->on = false;
     rec->ts = HEFT_NOBODY;
+    if (!heft_tree_check(&rec->tree))
+        rec->tree.header->flags |= HEFT_FLAG_CONTRADICTION;
     heft_ledger_seal(&rec->ledger);
     heft_bias_unlock(&rec->lock);
     heft_hooks_remove();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The recorder: one for the process, the state that the allocator hooks work on.
  *
- * Life:   off -> waiting (booted; the interpreter still imports site) -> on -> off (sealed, forked, or stepped back)
+ * Life:   off -> waiting (booted; the interpreter still imports site) -> on -> off (sealed, or a forked child)
  *
  * Lock.  Everything here and in the ledger is protected by `lock`: hooks that hold the interpreter's lock take the
  * owner's side (a few plain instructions), others the guest's.  No critical section calls into the interpreter in a way
@@ -79,9 +79,6 @@ void heft_recorder_tick(void);
 
 /* Set or clear the lock's CAREFUL, from the flags above. */
 void heft_recorder_set_careful(void);
-
-/* A contradiction was found: keep what is recorded, stop recording. */
-void heft_recorder_step_back(void);
 
 /* Make heft_rec.thread the record of `ts`.  False: `ts` is not to be recorded as an owner (another interpreter). */
 bool heft_recorder_switch(PyThreadState *ts);

@@ -449,13 +449,20 @@ static PyObject *row_key(const HeftRecording *rec, heft_by_t by, const heft_rows
                 name_as_str(rec, f->module), import_names(rec, rows, row));
 }
 
+/* None for what holds nothing itself. */
+static PyObject *time_as_int(const heft_row_t *row, uint64_t ns)
+{
+    return row->times.first_ns > row->times.last_ns ? Py_NewRef(Py_None) : PyLong_FromUnsignedLongLong(ns);
+}
+
 static PyObject *row_as_tuple(const HeftRecording *rec, heft_by_t by, const heft_rows_t *rows, const heft_row_t *row)
 {
     PyObject *owner =
         by == HEFT_BY_STACK ? index_as_int(rec->stacks.vertices[row->key].thread) : frame_as_int(rec, row->owner);
     return PACK(PyLong_FromUnsignedLongLong(row->self.bytes), PyLong_FromUnsignedLongLong(row->self.blocks),
                 PyLong_FromUnsignedLongLong(row->under.bytes), PyLong_FromUnsignedLongLong(row->under.blocks),
-                row_key(rec, by, rows, row), owner);
+                row_key(rec, by, rows, row), owner, time_as_int(row, row->times.first_ns),
+                time_as_int(row, row->times.last_ns));
 }
 
 static PyObject *view_rows(PyObject *object, PyObject *args)

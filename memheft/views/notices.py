@@ -9,7 +9,7 @@ from memheft.views.recording import (
     FLAG_FILE_GONE,
     FLAG_FULL_WALK,
     FLAG_JIT,
-    FLAG_STEPPED_BACK,
+    FLAG_CONTRADICTION,
     RUNNING,
     Opened,
 )
@@ -55,9 +55,9 @@ def of_losses(recording: Opened) -> list[str]:
         out.append("the tree of calls was full: " + cut)
     if flags & FLAG_FILE_GONE:
         out.append("the recording's file was deleted or moved while the program ran")
-    if flags & FLAG_STEPPED_BACK:
+    if flags & FLAG_CONTRADICTION:
         out.append(
-            "the recorder found a contradiction and stopped: what came later is missing; please report this"
+            "the counters did not add up at the end: do not rely on the numbers; please report this"
         )
     if flags & FLAG_JIT:
         out.append("Python's JIT was on: lines are approximate")

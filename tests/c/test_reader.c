@@ -268,7 +268,7 @@ static void test_torn_counters(void **state)
     assert_true(reader.peak_is_now);
     assert_int_equal(reader.header.peak_at_ns, reader.header.now_ns);
     heft_reader_close(&reader);
-    r.header.flags = HEFT_FLAG_STEPPED_BACK; /* sealed, but by an engine that had given up */
+    r.header.flags = HEFT_FLAG_CONTRADICTION; /* sealed, but by an engine that had given up */
     assert_int_equal(open_state(&r, HEFT_STATE_CLOSED, &reader, NULL), HEFT_OK);
     heft_reader_close(&reader);
     r.header.flags = 0;
