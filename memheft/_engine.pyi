@@ -6,7 +6,7 @@ _Moment: TypeAlias = Literal["peak", "live", "total", "temporary"]
 _By: TypeAlias = Literal["line", "function", "file", "module", "thread", "stack"]
 
 # bytes, blocks, inclusive bytes, inclusive blocks, key, owner
-_Row: TypeAlias = tuple[int, int, int, int, object, int]
+_Row: TypeAlias = tuple[int, int, int, int, object, int, int | None, int | None]
 # file id, line (0: not known), column (0: not known), function, module, module that the line imports
 _Frame: TypeAlias = tuple[int, int, int, str, str, str | None]
 # depth, frame id or -1, thread index or -1, bytes, blocks, inclusive bytes

@@ -155,7 +155,8 @@ HEFT_INLINE bool heft_blocks_put_fast(heft_blocks_t *blocks, uintptr_t address, 
     return true;
 }
 
-/* The word of the block at `address` if its pool has a shadow, else NULL; heft_blocks_read_word takes it apart. */
+/* The word of the block at `address`, or NULL: it has none, or finding it takes longer (heft_blocks_take_small does).
+ * heft_blocks_read_word takes it apart. */
 HEFT_INLINE uint32_t *heft_blocks_word_of(const heft_blocks_t *blocks, uintptr_t address)
 {
     uint64_t number = address >> HEFT_WINDOW_BITS;

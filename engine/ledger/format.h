@@ -80,7 +80,7 @@ typedef struct {
     uint64_t watcher_pid;   /* 0 = nobody will set `drawn`, or HEFT_WATCHER_EXPECTED */
     uint64_t now_ns;        /* time of the last reading of the clock, from the start of the recording */
     uint64_t peak_at_ns;    /* when the sum of live bytes was last at a new maximum */
-    uint64_t rss_peak_bytes; /* peak resident memory of the process, as the kernel counts it; 0 = not known */
+    uint64_t rss_peak_bytes; /* peak resident memory of the process; 0 = not known */
     uint64_t tool_bytes;    /* memory held by the recorder itself: mapped tables and the used part of the file */
     uint64_t lost_events;   /* blocks that could not be recorded (no memory for the block table) */
     uint64_t cut_events;    /* requests charged to an ancestor: the tree was full, or the disk */

@@ -173,7 +173,7 @@ HEFT_NOINLINE void heft_recorder_tick(void)
     int saved_errno = errno;
     struct rusage usage;
     heft_rec.rusage_ns = now;
-    if (getrusage(RUSAGE_SELF, &usage) == 0)
+    if (getrusage(RUSAGE_SELF, &usage) == 0 && usage.ru_maxrss > heft_rec.maxrss_before)
         tree->header->rss_peak_bytes = (uint64_t)usage.ru_maxrss * 1024;
     tree->header->tool_bytes = heft_tree_tool_bytes(tree) + heft_blocks_tool_bytes(&heft_rec.blocks);
     tree->header->lost_events = heft_rec.blocks.lost;
@@ -224,6 +224,9 @@ bool heft_recorder_open(const char *path)
     rec->full_walk = getenv("MEMHEFT_FULL_WALK") != NULL && strcmp(getenv("MEMHEFT_FULL_WALK"), "1") == 0;
     if (rec->full_walk)
         rec->ledger.header->flags |= HEFT_FLAG_FULL_WALK;
+    struct rusage usage;
+    if (getrusage(RUSAGE_SELF, &usage) == 0)
+        rec->maxrss_before = usage.ru_maxrss;
     if (is_jit_on())
         rec->ledger.header->flags |= HEFT_FLAG_JIT;
     rec->ledger.header->pid = (uint64_t)rec->pid;

@@ -55,6 +55,7 @@ typedef struct {
     uint32_t walk_max;
     uint32_t thread_n;
     uint64_t start_ns, rusage_ns; /* monotonic clock; when the resident peak was last asked for */
+    long maxrss_before; /* KiB; the kernel's peak outlives exec, so up to here it is the launcher's, not the program's */
     pid_t pid;
     PyInterpreterState *interp; /* the main one; others are recorded as guests */
     PyObject *name_attribute, *dunder_name; /* "_name", "__name__": immortal for the process' life */

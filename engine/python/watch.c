@@ -121,6 +121,21 @@ static void wait_for_end(HeftWatch *self)
     }
 }
 
+/* The resident peak of a program that waits for us at its exit, exact and without what was before its exec. */
+static void note_resident_peak(heft_header_t *header)
+{
+    char name[64], line[256];
+    unsigned long long kib;
+    snprintf(name, sizeof name, "/proc/%llu/status", (unsigned long long)header->pid);
+    FILE *f = fopen(name, "re");
+    while (f != NULL && fgets(line, sizeof line, f) != NULL) {
+        if (sscanf(line, "VmHWM: %llu kB", &kib) == 1)
+            header->rss_peak_bytes = (uint64_t)kib * 1024;
+    }
+    if (f != NULL)
+        fclose(f);
+}
+
 static PyObject *watch_wait(PyObject *object, PyObject *unused)
 {
     HeftWatch *self = (HeftWatch *)object;
@@ -140,9 +155,11 @@ static PyObject *watch_wait(PyObject *object, PyObject *unused)
     if (state != HEFT_STATE_CLOSED)
         status = wait_status(self->pidfd, self->header->pid);
     Py_END_ALLOW_THREADS
-    if (state == HEFT_STATE_CLOSED)
+    if (state == HEFT_STATE_CLOSED) {
+        note_resident_peak(self->header);
         return self->header->exit_status < 0 ? Py_BuildValue("si", "signaled", -self->header->exit_status)
                                              : Py_BuildValue("si", "exited", self->header->exit_status);
+    }
     if (state == HEFT_STATE_CREATED)
         return Py_BuildValue("sO", "never-started", Py_None);
     if (status < 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import sys
 
 from memheft.cli.errors import HeftError
@@ -13,6 +12,8 @@ def require() -> None:
     try:
         import memheft._engine  # noqa: F401
     except ImportError as error:
+        import platform
+
         python = f"{platform.python_implementation()} {platform.python_version()}"
         raise HeftError(
             f"the engine of memheft cannot be loaded into {python}: {error}",

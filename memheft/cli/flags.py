@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+TYPE_CHECKING = False  # as in typing, without importing it: `memheft run` starts lean
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _WITH_VALUE = "WX"
 _LAST = "cm"
 
 
-@dataclass
 class Flags:
     """Flags as they were typed, and the letters among them."""
 
-    typed: list[str] = field(default_factory=list)
-    letters: set[str] = field(default_factory=set)
+    def __init__(self) -> None:
+        self.typed: list[str] = []
+        self.letters: set[str] = set()
 
     def add(self, word: str) -> None:
         """Add one word, such as `-OO` or `-Xdev`."""

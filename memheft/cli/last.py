@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 
 from memheft.cli.errors import UsageError
@@ -41,6 +40,8 @@ def find() -> str:
                 return path
         except (OSError, ValueError):
             pass
+    import glob
+
     here = [(_changed(name), name) for name in glob.glob("*.heft")]
     if here:
         return max(here)[1]

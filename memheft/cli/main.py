@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
 
 from memheft._version import __version__
 from memheft.cli.errors import HeftError, UsageError
+
+TYPE_CHECKING = False  # as in typing, without importing it: `memheft run` starts lean
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 VERBS = {
     "run": "record every allocation of a program; say where its peak was",

@@ -13,22 +13,24 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import site
-import socket
 import stat
 import sys
-import sysconfig
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 from memheft._version import __version__
 from memheft.cli import engine, last
 from memheft.cli.errors import HeftError, UsageError
 from memheft.cli.flags import Flags, of_this_interpreter
-from memheft.cli.parser import Parser
-from memheft.cli.target import Target, resolve
+from memheft.cli.target import Target, resolve, scripts_folder
+
+# What is imported here is paid for by every recorded program, in time before it starts: so no argparse, no
+# re, no json, no dataclasses, and typing's names only for the type checker.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from memheft.cli.parser import Parser
 
 DESCRIPTION = """\
 Record every allocation of a program; at its end say where its peak was.
@@ -53,17 +55,16 @@ exit code: the program's own; before it began, 1 memheft failed, 2 wrong usage.
 
 OWN_LETTERS = "fhoq"
 PYTHON_LETTERS = "bBdEIOPRsuvWX"
-_FIELD = re.compile(r"\{([A-Za-z_]*)\}")
 
 
-@dataclass
 class CommandLine:
     """`memheft run` taken apart: our options, the interpreter's, and the target."""
 
-    own: list[str] = field(default_factory=list)
-    flags: Flags = field(default_factory=Flags)
-    kind: str = ""  # "m", "c" or "" for a script
-    target: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.own: list[str] = []
+        self.flags = Flags()
+        self.kind = ""  # "m", "c" or "" for a script
+        self.target: list[str] = []
 
 
 def split(args: Sequence[str]) -> CommandLine:
@@ -134,8 +135,38 @@ def _cluster(word: str, args: Sequence[str], i: int, line: CommandLine) -> tuple
     return i, False
 
 
+class Options:
+    """Our own options."""
+
+    def __init__(self) -> None:
+        self.output: str | None = None
+        self.force = False
+        self.quiet = False
+
+
+def parse_own(words: Sequence[str]) -> Options:
+    """Our own options from what `split` has left; anything but the plain forms is argparse's."""
+    options = Options()
+    i = 0
+    while i < len(words):
+        word = words[i]
+        i += 1
+        if word in ("-f", "--force"):
+            options.force = True
+        elif word in ("-q", "--quiet"):
+            options.quiet = True
+        elif word in ("-o", "--output") and i < len(words):
+            options.output = words[i]
+            i += 1
+        else:
+            return parser().parse_args(list(words), Options())
+    return options
+
+
 def parser() -> Parser:
-    """Our own options; `split` has taken away the rest."""
+    """Our own options as argparse sees them: for --help, abbreviations and errors."""
+    from memheft.cli.parser import Parser
+
     made = Parser("run", "[options] SCRIPT | -m MODULE | -c CODE | COMMAND [args ...]", DESCRIPTION, EPILOG)
     made.add_argument(
         "-o", "--output", metavar="FILE", help="the recording: a file, or a folder to put it into"
@@ -149,7 +180,7 @@ def main(args: Sequence[str]) -> int:
     """Run the verb; comes back only when something failed before the program began."""
     stderr = _reserve_standard_descriptors()
     line = split(args)
-    options = parser().parse_args(line.own)
+    options = parse_own(line.own)
     target = resolve(line.kind, line.target)
     flags = _all_flags(line.flags, target)
 
@@ -253,12 +284,18 @@ def _argv0(target: Target) -> str:
         return target.executable
     name = sys.orig_argv[0] if sys.orig_argv else ""
     if not name or os.path.basename(name) == name:
-        import shutil
-
-        found = shutil.which(name) if name else None
+        found = _on_path(name) if name else None
     else:
         found = os.path.abspath(name)
     return name if found is not None and found == sys.executable else sys.executable
+
+
+def _on_path(name: str) -> str | None:
+    for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
+        path = os.path.join(folder, name)
+        if os.access(path, os.X_OK) and os.path.isfile(path):
+            return path
+    return None
 
 
 def _prepare_start(environment: dict[bytes, bytes], flags: Flags, extension: str | None, path: str) -> None:
@@ -273,7 +310,7 @@ def _prepare_start(environment: dict[bytes, bytes], flags: Flags, extension: str
         letter = "-I" if flags.has("I") else "-E"
         raise HeftError(
             f"{letter} works only where memheft is installed as a package: memheft.pth is not in "
-            f"{sysconfig.get_path('purelib')}",
+            f"{site.getsitepackages()[0]}",
             "pip install memheft, or leave out " + letter,
             code="start",
         )
@@ -306,23 +343,20 @@ def _reads_our_pth(flags: Flags) -> bool:
 
 def _output_path(output: str | None, target: Target, force: bool) -> str:
     """Where the recording goes, absolute."""
-    fields: Mapping[str, str] = {"pid": str(os.getpid()), "script": target.file_label.replace(os.sep, "-")}
+    fields = {"pid": str(os.getpid()), "script": target.file_label.replace(os.sep, "-")}
     name = "{script}.{pid}.heft"
     folder = ""
     if output is not None:
         if output == "":
             raise UsageError("-o needs the name of a file or a folder")
-        unknown = [word for word in _FIELD.findall(output) if word not in fields]
-        if unknown:
-            raise UsageError(f"-o does not know {{{unknown[0]}}}", "it knows {pid} and {script}")
-        filled = _FIELD.sub(lambda match: fields[match[1]], output)
+        filled = _fill(output, fields, _unknown_field)
         if os.path.isdir(filled):
             folder = filled
         elif filled.endswith(os.sep):
             raise UsageError(f"the folder {filled} does not exist", "create it, or choose another with -o")
         else:
             folder, name = os.path.split(filled)
-    name = _FIELD.sub(lambda match: fields.get(match[1], match[0]), name)
+    name = _fill(name, fields, lambda word: word)
     try:
         path = os.path.abspath(os.path.join(folder, name))
     except OSError as error:
@@ -332,6 +366,27 @@ def _output_path(output: str | None, target: Target, force: bool) -> str:
     if force:
         _check_overwrite(path)
     return path
+
+
+def _fill(text: str, fields: dict[str, str], otherwise: Callable[[str], str]) -> str:
+    """Put the fields into a name: `{pid}`.  A word in braces that is none goes through `otherwise`."""
+    out = ""
+    while True:
+        before, brace, rest = text.partition("{")
+        out += before
+        if not brace:
+            return out
+        word, end, after = rest.partition("}")
+        if end and all(letter == "_" or (letter.isascii() and letter.isalpha()) for letter in word):
+            out += fields[word] if word in fields else otherwise("{" + word + "}")
+            text = after
+        else:
+            out += brace
+            text = rest
+
+
+def _unknown_field(word: str) -> str:
+    raise UsageError(f"-o does not know {word}", "it knows {pid} and {script}")
 
 
 def _check_overwrite(path: str) -> None:
@@ -387,11 +442,12 @@ def _creation_error(path: str, error: OSError) -> HeftError:
 
 def _meta(target: Target, argv: list[str], executable: str) -> bytes:
     """What a reader must know of the program, and cannot find out on another machine."""
-    import json
-
     site_folders = [*site.getsitepackages(), site.getusersitepackages()]
-    site_folders += [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
-    stdlib_folders = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    stdlib_folders = [
+        os.path.dirname(os.path.abspath(os.__file__)),
+        os.path.join(sys.base_exec_prefix, sys.platlibdir, version),
+    ]
     now = time.time()
     document = {
         "command": argv,
@@ -405,12 +461,24 @@ def _meta(target: Target, argv: list[str], executable: str) -> bytes:
         "started": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z",
         "stdlib": _unique(stdlib_folders),
         "site": _unique(site_folders),
-        "scripts": sysconfig.get_path("scripts"),
+        "scripts": scripts_folder(),
         "package": os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
         "prefix": sys.prefix,
-        "host": socket.gethostname(),
+        "host": os.uname().nodename,
     }
-    return json.dumps(document).encode("ascii")
+    return _json(document).encode("ascii")
+
+
+def _json(document: dict[str, str | list[str] | None]) -> str:
+    """json.dumps for what stands above: importing json costs a quarter of Python's own start."""
+    from _json import encode_basestring_ascii as quote
+
+    def value(thing: str | list[str] | None) -> str:
+        if isinstance(thing, list):
+            return "[" + ", ".join(map(quote, thing)) + "]"
+        return "null" if thing is None else quote(thing)
+
+    return "{" + ", ".join(f"{quote(key)}: {value(thing)}" for key, thing in document.items()) + "}"
 
 
 def _unique(folders: list[str]) -> list[str]:

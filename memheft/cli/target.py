@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import os
-import shlex
-import shutil
 import sys
-import sysconfig
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from memheft.cli.errors import HeftError, UsageError
 from memheft.cli.flags import Flags, parse, shebang_of
 
+TYPE_CHECKING = False  # as in typing, without importing it: `memheft run` starts lean
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _SCRIPT_ENDINGS = (".py", ".pyw", ".pyz", ".pyc")
 
 
-@dataclass(frozen=True)
 class Target:
     """A program, as the interpreter's command line names it."""
 
-    kind: str  # script, module, code, command, stdin
-    argv: list[str]  # what follows the interpreter's flags
-    label: str  # the program's name in what we print
-    file_label: str  # {script} of the recording's name
-    executable: str | None = None  # a command's own interpreter
-    flags: Flags = field(default_factory=Flags)  # and the flags of its first line
+    def __init__(
+        self,
+        kind: str,
+        argv: list[str],
+        label: str,
+        file_label: str,
+        executable: str | None = None,
+        flags: Flags | None = None,
+    ) -> None:
+        self.kind = kind  # script, module, code, command, stdin
+        self.argv = argv  # what follows the interpreter's flags
+        self.label = label  # the program's name in what we print
+        self.file_label = file_label  # {script} of the recording's name
+        self.executable = executable  # a command's own interpreter
+        self.flags = flags if flags is not None else Flags()  # and the flags of its first line
 
 
 def resolve(kind: str, words: Sequence[str]) -> Target:
@@ -87,13 +94,15 @@ def _looks_like_module(name: str) -> bool:
 
 def _command(name: str, words: Sequence[str]) -> Target | None:
     """Find an installed console script.  It must belong to our own interpreter: it is what we can record."""
+    import shutil
+
     found = shutil.which(name)
     refusal = None
     if found is not None:
         target, refusal = _console_script(found, name, words)
         if target is not None:
             return target
-    ours = os.path.join(sysconfig.get_path("scripts"), name)
+    ours = os.path.join(scripts_folder(), name)
     if os.path.isfile(ours) and ours != found:
         target, _ = _console_script(ours, name, words)
         if target is not None:
@@ -103,6 +112,11 @@ def _command(name: str, words: Sequence[str]) -> Target | None:
     return None
 
 
+def scripts_folder() -> str:
+    """Where installers put commands."""
+    return os.path.join(sys.prefix, "bin")
+
+
 def _console_script(path: str, name: str, words: Sequence[str]) -> tuple[Target | None, HeftError | None]:
     shebang = shebang_of(path)
     if shebang is None:
@@ -110,6 +124,9 @@ def _console_script(path: str, name: str, words: Sequence[str]) -> tuple[Target 
     program, argument = shebang
     flag_words = [argument] if argument else []
     if os.path.basename(program) == "env":
+        import shlex
+        import shutil
+
         try:
             inner = shlex.split(
                 argument.removeprefix("-S").removeprefix("--split-string=") if argument else ""

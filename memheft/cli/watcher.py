@@ -9,13 +9,12 @@ the shell.
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]  # signal without its enums, which are slow to make
 import errno
 import os
-import select
-import signal
 import sys
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # as in typing, without importing it
 if TYPE_CHECKING:
     from memheft import _engine
 
@@ -92,11 +91,15 @@ def _finish(
     if end[0] == "never-started":
         return summary.never_started(recording, end[1]) if draw else ""
     blob = sources.collect(recording)
+    notes = []
     if blob is not None:
-        watch.add_source(blob)
+        try:
+            watch.add_source(blob)
+        except OSError as error:
+            notes.append(f"the source lines could not be added to the recording: {error.strerror}")
     if not draw:
         return ""
-    return summary.draw(recording, end, width)
+    return summary.draw(recording, end, width, blob, notes)
 
 
 def _keep_descriptors(kept: set[int]) -> None:
@@ -135,6 +138,8 @@ def write_all(fd: int, text: str) -> None:
         try:
             data = data[os.write(fd, data) :]
         except BlockingIOError:
+            import select
+
             if not select.select([], [fd], [], 10.0)[1]:
                 return
         except OSError:

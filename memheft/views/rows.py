@@ -50,6 +50,8 @@ class Rows:
             "inclusive_bytes": row[2],
             "inclusive_blocks": row[3],
         }
+        if row[6] is not None:  # nanoseconds from the start: the first and the last request of these blocks
+            out |= {"first_ns": row[6], "last_ns": row[7]}
         if self.by == "line":
             file, line, function, module, imports = cast("tuple[int, int, str, str, tuple[str, ...]]", row[4])
             out |= {

@@ -107,9 +107,9 @@ def decode(data: bytes) -> str:
 class Sources:
     """The source lines that a recording can show."""
 
-    def __init__(self, recording: Opened) -> None:
+    def __init__(self, recording: Opened, blob: bytes | None = None) -> None:
         self._recording = recording
-        self._files = _unpack(recording.engine.source)
+        self._files = _unpack(recording.engine.source if blob is None else blob)
         self._texts: dict[str, list[str] | None] = {}
         self._functions: dict[str, list[tuple[int, int]]] | None = None
 

@@ -19,8 +19,8 @@ LEAST_SHARE = 0.01  # smaller rows are not worth a line, except the first
 End = tuple[str, int | str | None]
 
 
-def draw(recording: Opened, end: End, width: int | None) -> str:
-    """The summary, ended by a newline."""
+def draw(recording: Opened, end: End, width: int | None, blob: bytes | None, notes: list[str]) -> str:
+    """The summary, ended by a newline; `blob`: the sources, which the opened recording does not have yet."""
     header, totals = recording.header, recording.totals
     lines = [
         f"memheft: {clean(recording.label)} {how_it_ended(end)} after {sizes.duration(header['now_ns'])}"
@@ -37,7 +37,7 @@ def draw(recording: Opened, end: End, width: int | None) -> str:
         lines += [peak, f"  {left}"]
 
     view = recording.view("peak")
-    rows = Rows(recording, view, "line", Sources(recording))
+    rows = Rows(recording, view, "line", Sources(recording, blob))
     table = Table(
         [Column(""), Column(""), Column(""), Column("", "place"), Column("", "note")], titles=False, indent=4
     )
@@ -55,7 +55,7 @@ def draw(recording: Opened, end: End, width: int | None) -> str:
     if table.rows:
         lines.append("  at the peak")
         lines += draw_plain(table, width)
-    lines += [f"memheft: {text}" for text in notices.of_losses(recording)]
+    lines += [f"memheft: {text}" for text in notices.of_losses(recording) + notes]
     check = notices.check_line(recording)
     if check is None and os.environ.get("MEMHEFT_CHECK", "") not in ("", "0"):
         check = "check: 0 stacks compared, 0 mismatches"

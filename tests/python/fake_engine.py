@@ -139,7 +139,7 @@ class View:
             return file
         return imported if imported is not None else module
 
-    def rows(self, by: str) -> list[tuple[int, int, int, int, object, int]]:
+    def rows(self, by: str) -> list[tuple[int, int, int, int, object, int, None, None]]:
         sums: dict[Any, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
         owners: dict[Any, dict[int, int]] = defaultdict(lambda: defaultdict(int))
         imports: dict[Any, set[str]] = defaultdict(set)
@@ -162,7 +162,7 @@ class View:
                     if self._classes[self.frames[frame][0]] == OWN:
                         owners[keys[0]][frame] += count
                         break
-        rows: list[tuple[int, int, int, int, object, int]] = []
+        rows: list[tuple[int, int, int, int, object, int, None, None]] = []
         for key, numbers in sums.items():
             owner = (
                 max(owners[key], key=lambda frame: owners[key][frame], default=-1) if key in owners else -1
@@ -172,7 +172,7 @@ class View:
                 shown = (*key, tuple(sorted(imports[key])))
             elif by == "stack":
                 shown, owner = key
-            rows.append((numbers[0], numbers[1], numbers[2], numbers[3], shown, owner))
+            rows.append((numbers[0], numbers[1], numbers[2], numbers[3], shown, owner, None, None))
         rows.sort(key=lambda row: (-row[0], self._sort_name(by, row[4])))
         return rows
 

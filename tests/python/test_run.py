@@ -144,6 +144,26 @@ def test_full_disk(workplace: Workplace) -> None:
         subprocess.run(["umount", str(small)], check=True)
 
 
+def test_disk_that_becomes_full(workplace: Workplace) -> None:
+    """The program runs to its end, the sums are right, and the summary says what is missing."""
+    small = workplace.folder.parent / "small"
+    small.mkdir()
+    workplace.write("app.py", "import asyncio, csv, decimal, json, unittest\n" + KEEP)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=320k", "tmpfs", str(small)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting a small disk takes root")
+    try:
+        result = workplace.memheft("run", "-o", f"{small}/x.heft", "app.py")
+        assert result.code == 0
+        assert "memheft: app.py exited 0 after" in result.err
+        assert "the disk was full" in result.err
+        document = workplace.memheft("report", "--live", "--json").json
+        assert document["totals"]["bytes"] > 20_000 * 130
+        assert sum(row["bytes"] for row in document["rows"]) == document["totals"]["bytes"]
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
 def test_file_size_limit(workplace: Workplace) -> None:
     """RLIMIT_FSIZE would kill by SIGXFSZ; Python ignores that, and so it is an error like others."""
     workplace.write("app.py", "print('started')")

@@ -154,7 +154,7 @@ def test_headers(fake: Path, monkeypatch: pytest.MonkeyPatch, header: dict[str, 
     info, report = run(monkeypatch, "info", str(fake)), run(monkeypatch, "report", str(fake))
     if header.get("flags"):
         for said in ("7 blocks could not be recorded", "disk was full", "9 blocks are charged", "was deleted",
-                     "contradiction", "JIT", "in full"):  # fmt: skip
+                     "did not add up", "JIT", "in full"):  # fmt: skip
             assert said in info
             assert said in report
         assert "5 stacks compared, 1 mismatches" in info
@@ -226,7 +226,7 @@ del kept[100:]
 def as_model(real: Any, view: Any, moment: str) -> dict[str, Any]:
     """The stacks of a view of the real engine, for the plain one."""
     stacks = []
-    for size, blocks, _, _, ids, thread in view.rows("stack"):
+    for size, blocks, _, _, ids, thread, *_ in view.rows("stack"):
         frames = [[real.files[view.frames[i][0]], *view.frames[i][1:]] for i in ids]
         stacks.append(stack(frames, size, blocks, thread))
     return {"stacks": stacks, "threads": [list(thread) for thread in real.threads]}
