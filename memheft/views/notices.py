@@ -5,11 +5,11 @@ from __future__ import annotations
 from memheft.views import sizes
 from memheft.views.recording import (
     CREATED,
+    FLAG_CONTRADICTION,
     FLAG_DISK_FULL,
     FLAG_FILE_GONE,
     FLAG_FULL_WALK,
     FLAG_JIT,
-    FLAG_CONTRADICTION,
     RUNNING,
     Opened,
 )
@@ -56,9 +56,7 @@ def of_losses(recording: Opened) -> list[str]:
     if flags & FLAG_FILE_GONE:
         out.append("the recording's file was deleted or moved while the program ran")
     if flags & FLAG_CONTRADICTION:
-        out.append(
-            "the counters did not add up at the end: do not rely on the numbers; please report this"
-        )
+        out.append("the counters did not add up at the end: do not rely on the numbers; please report this")
     if flags & FLAG_JIT:
         out.append("Python's JIT was on: lines are approximate")
     if flags & FLAG_FULL_WALK:
