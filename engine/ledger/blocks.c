@@ -9,12 +9,12 @@
 
 #define INDEX_BYTES ((size_t)64 << 20)  /* address space for windows: 528 bytes for each MiB of heap */
 #define SHADOW_BYTES ((size_t)16 << 20) /* at first; doubled when full */
-#define ADDRESS_BITS 44u                 /* of an address >> 3 */
+#define ADDRESS_BITS 44u                /* of an address >> 3 */
 #define NODE_LOW_BITS 20u
 #define SIZE_BITS 48u
 #define FIRST_SLOTS 1024u
 #define SMALL_SLOTS (1u << 16) /* below: grow by doubling at 6/10; from here on: by an eighth at 9/10 */
-#define ENTRY_SLACK 512u /* entries behind the last home slot, for runs that start near the end */
+#define ENTRY_SLACK 512u       /* entries behind the last home slot, for runs that start near the end */
 #define ENTRY_RESERVE ((size_t)4 << 20)
 
 static uint32_t pool_words(uint32_t units)
@@ -96,7 +96,8 @@ HEFT_COLD heft_pool_t *heft__blocks_make_pool(heft_blocks_t *blocks, uintptr_t a
             return NULL;
         shadow = (uint32_t)(words - blocks->shadow);
     }
-    *pool = (heft_pool_t){.shadow = shadow, .units = (uint16_t)units, .reciprocal = (uint16_t)((32768 + units - 1) / units)};
+    *pool = (heft_pool_t){
+        .shadow = shadow, .units = (uint16_t)units, .reciprocal = (uint16_t)((32768 + units - 1) / units)};
     HEFT_ASSERT(!has_blocks(blocks, pool));
     return pool;
 }
@@ -110,7 +111,8 @@ static uint64_t hash_address(uint64_t address44)
 
 static uint64_t home_of(const heft_blocks_t *blocks, uint64_t hash)
 {
-    return (uint64_t)((unsigned __int128)hash * blocks->slots >> 64);
+    __extension__ typedef unsigned __int128 wide_t;
+    return (uint64_t)((wide_t)hash * blocks->slots >> 64);
 }
 
 static uint64_t entry_hash(const heft_entry_t *entry)
@@ -263,13 +265,15 @@ bool heft_blocks_check(const heft_blocks_t *blocks)
 
 size_t heft_blocks_tool_bytes(const heft_blocks_t *blocks)
 {
-    return blocks->index_region.used + blocks->shadow_region.used + (blocks->slots + ENTRY_SLACK) * sizeof(heft_entry_t);
+    return blocks->index_region.used + blocks->shadow_region.used +
+           (blocks->slots + ENTRY_SLACK) * sizeof(heft_entry_t);
 }
 
 bool heft_blocks_init(heft_blocks_t *blocks)
 {
     *blocks = (heft_blocks_t){0};
-    void *entries = mmap(NULL, ENTRY_RESERVE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *entries =
+        mmap(NULL, ENTRY_RESERVE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (entries == MAP_FAILED)
         return false;
     madvise(entries, ENTRY_RESERVE, MADV_NOHUGEPAGE);
@@ -277,7 +281,8 @@ bool heft_blocks_init(heft_blocks_t *blocks)
     blocks->entry_reserved = ENTRY_RESERVE;
     blocks->slots = FIRST_SLOTS;
     blocks->entry_limit = entry_limit(FIRST_SLOTS);
-    if (!heft_region_init(&blocks->shadow_region, SHADOW_BYTES) || !heft_region_init(&blocks->index_region, INDEX_BYTES)) {
+    if (!heft_region_init(&blocks->shadow_region, SHADOW_BYTES) ||
+        !heft_region_init(&blocks->index_region, INDEX_BYTES)) {
         heft_blocks_done(blocks);
         return false;
     }

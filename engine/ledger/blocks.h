@@ -44,7 +44,7 @@ typedef struct {
 } heft_pool_t;
 
 typedef struct heft_window {
-    uint64_t number; /* address >> HEFT_WINDOW_BITS */
+    uint64_t number;          /* address >> HEFT_WINDOW_BITS */
     struct heft_window *next; /* chain of the slot; NULL ends it */
     heft_pool_t pools[HEFT_WINDOW_POOLS];
 } heft_window_t;
@@ -62,26 +62,27 @@ typedef struct {
 } heft_entry_t;
 
 typedef struct {
-    heft_window_t **windows; /* HEFT_WINDOW_SLOTS, NULL = none */
-    uint32_t *shadow;      /* the words; word 0 unused */
+    heft_window_t **windows;                       /* HEFT_WINDOW_SLOTS, NULL = none */
+    uint32_t *shadow;                              /* the words; word 0 unused */
     heft_recent_pool_t recent[HEFT_SMALL_CLASSES]; /* of pools whose shadow is of just that class */
-    bool strays;           /* a small block went to the second table: look there for small ones too */
+    bool strays; /* a small block went to the second table: look there for small ones too */
 
     heft_entry_t *entries;
-    uint64_t slots;    /* home slots; the array has ENTRY_SLACK more */
+    uint64_t slots; /* home slots; the array has ENTRY_SLACK more */
     uint64_t entry_n;
     uint64_t entry_limit; /* grow when entry_n reaches it */
 
     heft_region_t index_region, shadow_region;
     uint32_t free_shadow[HEFT_SMALL_CLASSES + 1]; /* by units; lists through the first word */
-    size_t entry_reserved; /* bytes mapped for entries */
-    uint64_t lost; /* blocks that found no memory */
+    size_t entry_reserved;                        /* bytes mapped for entries */
+    uint64_t lost;                                /* blocks that found no memory */
 } heft_blocks_t;
 
 bool heft_blocks_init(heft_blocks_t *blocks);
 void heft_blocks_done(heft_blocks_t *blocks);
 
-/* The second table: any size, any allocator.  put: false when memory ran out (counted in `lost`).  take: false when unknown. */
+/* The second table: any size, any allocator.  put: false when memory ran out (counted in `lost`).  take: false when
+ * unknown. */
 bool heft_blocks_put_large(heft_blocks_t *blocks, uintptr_t address, size_t size, uint32_t node);
 bool heft_blocks_take_large(heft_blocks_t *blocks, uintptr_t address, size_t *size, uint32_t *node);
 
@@ -100,9 +101,9 @@ HEFT_INLINE heft_pool_t *heft__blocks_pool(const heft_blocks_t *blocks, uintptr_
 
 /* The shadow word of the block at `address`, or NULL when the address is no block's start in this pool.
  *
- * With q = units of 16 bytes from the first block, u = units of a block, r = ceil(2^15 / u): q * r = (q / u) * 2^15 + rest,
- * where the rest is below r exactly when u divides q (q < 1024, u <= 32).  An address in the header gives a product
- * beyond 2^25, and a pool without a shadow has r = 0: both fail the same comparison. */
+ * With q = units of 16 bytes from the first block, u = units of a block, r = ceil(2^15 / u): q * r = (q / u) * 2^15 +
+ * rest, where the rest is below r exactly when u divides q (q < 1024, u <= 32).  An address in the header gives a
+ * product beyond 2^25, and a pool without a shadow has r = 0: both fail the same comparison. */
 HEFT_INLINE uint32_t *heft__blocks_word(const heft_blocks_t *blocks, const heft_pool_t *pool, uintptr_t address)
 {
     uint32_t q = (uint32_t)(address >> 4) % (1u << (HEFT_POOL_BITS - 4)) - HEFT_POOL_HEADER / 16;
@@ -141,8 +142,8 @@ HEFT_INLINE void heft_blocks_put_shrunk(heft_blocks_t *blocks, uintptr_t address
     *heft__blocks_word(blocks, pool, address) = node << 9 | ((uint32_t)size - 1);
 }
 
-/* Record a block from pymalloc itself if that is a matter of one word: its pool is its class' last one.  (An address that
- * pymalloc hands out for a class is a block's start in a pool of that class, so nothing is left to check.) */
+/* Record a block from pymalloc itself if that is a matter of one word: its pool is its class' last one.  (An address
+ * that pymalloc hands out for a class is a block's start in a pool of that class, so nothing is left to check.) */
 HEFT_INLINE bool heft_blocks_put_fast(heft_blocks_t *blocks, uintptr_t address, size_t size, uint32_t node)
 {
     uint32_t low = (uint32_t)size - 1;

@@ -65,26 +65,26 @@ typedef struct {
     uint32_t header_bytes;    /* sizeof(heft_header_t) of the writer */
     uint64_t created_unix_ns; /* wall clock */
     uint64_t chunk_table_off;
-    uint32_t chunk_table_n; /* HEFT_FORMAT_CHUNKS */
-    uint32_t mode;          /* 0 exact, 1 sampled */
+    uint32_t chunk_table_n;  /* HEFT_FORMAT_CHUNKS */
+    uint32_t mode;           /* 0 exact, 1 sampled */
     uint64_t interval_bytes; /* mean distance of samples; 0 when exact */
     uint32_t reserved0;
     uint32_t static_crc; /* CRC-32C of the bytes before this field */
 
     /* written by the recording process */
-    uint32_t state;         /* heft_state_t; a futex word: woken when it changes */
-    int32_t exit_status;    /* exit code, -signal, or HEFT_EXIT_UNKNOWN */
-    uint32_t drawn;         /* futex word: 1 once the watcher has written the sources and the summary */
-    uint32_t flags;         /* HEFT_FLAG_* */
+    uint32_t state;      /* heft_state_t; a futex word: woken when it changes */
+    int32_t exit_status; /* exit code, -signal, or HEFT_EXIT_UNKNOWN */
+    uint32_t drawn;      /* futex word: 1 once the watcher has written the sources and the summary */
+    uint32_t flags;      /* HEFT_FLAG_* */
     uint64_t pid;
-    uint64_t watcher_pid;   /* 0 = nobody will set `drawn`, or HEFT_WATCHER_EXPECTED */
-    uint64_t now_ns;        /* time of the last reading of the clock, from the start of the recording */
-    uint64_t peak_at_ns;    /* when the sum of live bytes was last at a new maximum */
+    uint64_t watcher_pid;    /* 0 = nobody will set `drawn`, or HEFT_WATCHER_EXPECTED */
+    uint64_t now_ns;         /* time of the last reading of the clock, from the start of the recording */
+    uint64_t peak_at_ns;     /* when the sum of live bytes was last at a new maximum */
     uint64_t rss_peak_bytes; /* peak resident memory of the process; 0 = not known */
-    uint64_t tool_bytes;    /* memory held by the recorder itself: mapped tables and the used part of the file */
-    uint64_t lost_events;   /* blocks that could not be recorded (no memory for the block table) */
-    uint64_t cut_events;    /* requests charged to an ancestor: the tree was full, or the disk */
-    uint64_t folded_nodes;  /* alias nodes that stand for recursion */
+    uint64_t tool_bytes;     /* memory held by the recorder itself: mapped tables and the used part of the file */
+    uint64_t lost_events;    /* blocks that could not be recorded (no memory for the block table) */
+    uint64_t cut_events;     /* requests charged to an ancestor: the tree was full, or the disk */
+    uint64_t folded_nodes;   /* alias nodes that stand for recursion */
     uint64_t check_compared; /* MEMHEFT_CHECK: stacks compared with the full walk, and how many differed */
     uint64_t check_mismatches;
     uint64_t epoch; /* not kept current while running: the largest epoch of any node is */
@@ -98,10 +98,10 @@ typedef struct {
     uint32_t reserved1;
 } heft_header_t;
 
-#define HEFT_FLAG_FULL_WALK 1u  /* stamps were not used: the self-test disagreed, or MEMHEFT_FULL_WALK is set */
-#define HEFT_FLAG_JIT 2u        /* the interpreter's JIT was on: lines are approximate */
-#define HEFT_FLAG_DISK_FULL 4u  /* the file could not grow: see cut_events */
-#define HEFT_FLAG_FILE_GONE 8u  /* the file was deleted or moved away while recording */
+#define HEFT_FLAG_FULL_WALK 1u      /* stamps were not used: the self-test disagreed, or MEMHEFT_FULL_WALK is set */
+#define HEFT_FLAG_JIT 2u            /* the interpreter's JIT was on: lines are approximate */
+#define HEFT_FLAG_DISK_FULL 4u      /* the file could not grow: see cut_events */
+#define HEFT_FLAG_FILE_GONE 8u      /* the file was deleted or moved away while recording */
 #define HEFT_FLAG_CONTRADICTION 16u /* the counters did not add up at the end: do not rely on them */
 
 /* A vertex of the call tree: one cache line, everything that an event touches.
@@ -135,25 +135,25 @@ typedef enum {
 typedef struct {
     uint64_t peak_bytes; /* see heft_node_t */
     uint64_t peak_blocks;
-    uint64_t first_ns; /* when the node was made: its first allocation, or its first descendant's */
+    uint64_t first_ns;        /* when the node was made: its first allocation, or its first descendant's */
     uint64_t temporary_bytes; /* of blocks that were freed before their thread asked for another one */
     uint64_t temporary_blocks;
-    uint32_t temp;     /* index into the temporaries, 0 = none */
-    uint32_t what;     /* by kind */
-    uint32_t instr;    /* FRAME: byte offset of the instruction in the code */
-    uint32_t line;     /* FRAME: 1-based, 0 = not known */
+    uint32_t temp;         /* index into the temporaries, 0 = none */
+    uint32_t what;         /* by kind */
+    uint32_t instr;        /* FRAME: byte offset of the instruction in the code */
+    uint32_t line;         /* FRAME: 1-based, 0 = not known */
     uint32_t next_of_code; /* FRAME: list of the process, ended by 0 */
-    uint16_t column;   /* FRAME: 1-based, 0 = not known, 65535 = that or more */
-    uint8_t kind;      /* heft_node_kind_t */
-    uint8_t flags;     /* HEFT_DETAIL_* */
+    uint16_t column;       /* FRAME: 1-based, 0 = not known, 65535 = that or more */
+    uint8_t kind;          /* heft_node_kind_t */
+    uint8_t flags;         /* HEFT_DETAIL_* */
 } heft_detail_t;
 
 #define HEFT_DETAIL_RECURSIVE 1u /* recursion was folded onto this node */
 #define HEFT_DETAIL_CUT 2u       /* requests of missing descendants were charged here (cut_events) */
 
-/* Longer-lived temporary blocks of a node: freed after one further request of their thread ([0]), after two or three ([1]).
- * So what was freed before another 1, 2, 4 blocks were asked for (the spans) is the detail's temporary_*, that plus [0],
- * and that plus [1].  Record 0 belongs to the root: what found no record of its own. */
+/* Longer-lived temporary blocks of a node: freed after one further request of their thread ([0]), after two or three
+ * ([1]). So what was freed before another 1, 2, 4 blocks were asked for (the spans) is the detail's temporary_*, that
+ * plus [0], and that plus [1].  Record 0 belongs to the root: what found no record of its own. */
 #define HEFT_TEMP_SPANS 3u
 typedef struct {
     uint64_t bytes[HEFT_TEMP_SPANS - 1];
@@ -165,7 +165,7 @@ typedef struct {
     uint32_t name;   /* string: co_qualname */
     uint32_t module; /* string: __name__ of the globals it ran in; 0 = not known */
     uint32_t first_line;
-    uint32_t flags; /* HEFT_CODE_* */
+    uint32_t flags;      /* HEFT_CODE_* */
     uint32_t first_node; /* list of the process through next_of_code */
     uint64_t address;    /* of the code object; 0 once it is dead.  The process' own */
 } heft_code_t;
@@ -186,7 +186,8 @@ typedef struct {
 #define HEFT_THREAD_SHARED 2u /* stands for all threads after the first HEFT_THREADS_MAX */
 
 /* A string is a reference: byte offset into the string column, of { uint32_t length; bytes; padding to 4 }.
- * UTF-8 with surrogateescape'd bytes kept as three-byte surrogates; 0 = no string (the column starts with 4 unused bytes). */
+ * UTF-8 with surrogateescape'd bytes kept as three-byte surrogates; 0 = no string (the column starts with 4 unused
+ * bytes). */
 
 _Static_assert(sizeof(heft_chunk_t) == 32, "format");
 _Static_assert(HEFT_FORMAT_CHUNKS * sizeof(heft_chunk_t) == HEFT_FORMAT_PAGE, "format");

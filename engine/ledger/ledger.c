@@ -102,7 +102,8 @@ static bool add_chunk(heft_ledger_t *ledger, heft_chunk_kind_t kind, size_t byte
         ledger->header->flags |= HEFT_FLAG_DISK_FULL;
         return false;
     }
-    void *p = mmap(column->base + column->mapped, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, (off_t)off);
+    void *p =
+        mmap(column->base + column->mapped, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, (off_t)off);
     if (p == MAP_FAILED)
         return false;
     column->mapped += bytes;
@@ -298,11 +299,12 @@ int heft_ledger_attach(heft_ledger_t *ledger, const char *path)
             if (!heft_ledger_reach_slow(ledger, (heft_chunk_kind_t)kind, 1))
                 error = ENOSPC;
         }
+    }
+    if (error == 0) {
         ledger->header->node_n = ledger->header->code_n = 1; /* 0 means "none" everywhere */
         ledger->header->temp_n = 1;
         ledger->header->string_bytes = 4;
-    }
-    if (error != 0) {
+    } else {
         if (ledger->fd >= 0)
             close(ledger->fd);
         if (ledger->header != NULL)

@@ -24,8 +24,8 @@ typedef struct {
 } heft_column_t;
 
 typedef struct {
-    heft_header_t *header; /* mapped, shared with readers and the watcher */
-    heft_chunk_t *chunks;  /* mapped, HEFT_FORMAT_CHUNKS entries */
+    heft_header_t *header;                         /* mapped, shared with readers and the watcher */
+    heft_chunk_t *chunks;                          /* mapped, HEFT_FORMAT_CHUNKS entries */
     heft_column_t columns[HEFT_COLUMN_THREAD + 1]; /* by kind; 0 is unused */
     uint32_t chunk_n;
     uint64_t file_bytes;

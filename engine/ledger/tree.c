@@ -105,7 +105,8 @@ static uint32_t cut(heft_tree_t *tree, uint32_t parent)
 }
 
 /* The ancestor (or self) of `node` that already stands at instruction `ip`, or 0.  Looks no further than the nearest
- * import: importlib's frames repeat in nested imports, and those are not recursion.  (Odd keys: import, thread, root.) */
+ * import: importlib's frames repeat in nested imports, and those are not recursion.  (Odd keys: import, thread, root.)
+ */
 static uint32_t find_on_path(const heft_tree_t *tree, uint32_t node, uint64_t ip)
 {
     for (; (tree->nodes[node].ip & 1) == 0; node = tree->nodes[node].parent) {
@@ -216,8 +217,8 @@ HEFT_COLD uint32_t heft_tree_thread(heft_tree_t *tree, uint64_t native_id, uint3
     if (number == 0)
         return 0;
     tree->details[number].what = index;
-    heft_ledger_threads(tree->ledger)[index] = (heft_thread_t){
-        .native_id = native_id, .started_ns = tree->now_ns, .node = number, .flags = flags};
+    heft_ledger_threads(tree->ledger)[index] =
+        (heft_thread_t){.native_id = native_id, .started_ns = tree->now_ns, .node = number, .flags = flags};
     __atomic_store_n(&tree->header->thread_n, index + 1, __ATOMIC_RELEASE);
     publish_node(tree, number);
     return number;
@@ -282,7 +283,8 @@ HEFT_COLD uint32_t heft_tree_add_code(heft_tree_t *tree, const heft_code_info_t 
     uint32_t number = take_dead(tree, info, &code);
     if (number != 0) {
         make_live(tree, number, info);
-        for (uint32_t i = heft_ledger_codes(tree->ledger)[number].first_node; i != 0; i = tree->details[i].next_of_code) {
+        for (uint32_t i = heft_ledger_codes(tree->ledger)[number].first_node; i != 0;
+             i = tree->details[i].next_of_code) {
             tree->nodes[i].ip = info->base + tree->details[i].instr;
             link_node(tree, i);
         }
@@ -373,7 +375,9 @@ bool heft_tree_check(const heft_tree_t *tree)
 
 size_t heft_tree_tool_bytes(const heft_tree_t *tree)
 {
-    size_t bytes = (HEFT_TREE_MEMOS + HEFT_TREE_PLACES) * sizeof(heft_memo_t) + ((size_t)tree->bucket_mask + 1) * sizeof(uint32_t) + ((size_t)tree->strings.mask + 1) * sizeof(uint32_t);
+    size_t bytes = (HEFT_TREE_MEMOS + HEFT_TREE_PLACES) * sizeof(heft_memo_t) +
+                   ((size_t)tree->bucket_mask + 1) * sizeof(uint32_t) +
+                   ((size_t)tree->strings.mask + 1) * sizeof(uint32_t);
     bytes += (size_t)tree->header->code_n * sizeof(heft_code_slot_t) + 2 * CODE_INDEX * sizeof(uint32_t);
     for (uint32_t kind = HEFT_COLUMN_NODE; kind <= HEFT_COLUMN_THREAD; kind++)
         bytes += heft_ledger_column_bytes(tree->header, kind);

@@ -39,8 +39,8 @@
 #define HEFT_TREE_FOLD_CODE (1u << 16)
 
 typedef struct {
-    uint64_t key;  /* what the code is, see heft_code_info_t */
-    uint64_t base, end; /* addresses of its instructions, 0 once dead */
+    uint64_t key;                  /* what the code is, see heft_code_info_t */
+    uint64_t base, end;            /* addresses of its instructions, 0 once dead */
     uint32_t next_live, next_dead; /* chains of the two indexes */
 } heft_code_slot_t;
 
@@ -52,7 +52,7 @@ typedef struct {
     uint32_t node; /* 0: none */
 } heft_memo_t;
 
-#define HEFT_TREE_MEMOS 1024u /* by parent and ip: 16 KiB, a third of a first-level cache */
+#define HEFT_TREE_MEMOS 1024u  /* by parent and ip: 16 KiB, a third of a first-level cache */
 #define HEFT_TREE_PLACES 1024u /* by place, behind the others */
 
 typedef struct {
@@ -79,10 +79,10 @@ typedef struct {
     uint32_t *live_index, *dead_index; /* bucket heads: by code address, by key */
 } heft_tree_t;
 
-/* What the caller knows of a code object.  `key` identifies its text: two code objects of equal key, file, name and first
- * line have the same instructions on the same lines, so one that dies may come back as the other. */
+/* What the caller knows of a code object.  `key` identifies its text: two code objects of equal key, file, name and
+ * first line have the same instructions on the same lines, so one that dies may come back as the other. */
 typedef struct {
-    uint64_t address; /* of the code object: identifies it while it lives */
+    uint64_t address;   /* of the code object: identifies it while it lives */
     uint64_t base, end; /* of its instructions */
     uint64_t key;
     heft_str_t file, name, module; /* borrowed */

@@ -26,7 +26,8 @@ static void charge_nodes(heft_view_t *view, const heft_view_options_t *options, 
             continue;
         heft_amount_add(&view->self[vertex], amount);
         heft_amount_add(&view->total, amount);
-        heft_times_add(&view->times[vertex], (heft_times_t){s->reader->details[n].first_ns, s->reader->nodes[n].last_ns});
+        heft_times_add(&view->times[vertex],
+                       (heft_times_t){s->reader->details[n].first_ns, s->reader->nodes[n].last_ns});
     }
 }
 

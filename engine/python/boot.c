@@ -29,7 +29,8 @@
 #define DRAW_SECONDS 60 /* a watcher that takes longer is left behind */
 #define START_SECONDS 2
 
-/* ---- the thread-local current thread state ------------------------------------------------------------------------ */
+/* ---- the thread-local current thread state ------------------------------------------------------------------------
+ */
 
 #if PY_VERSION_HEX >= 0x030C0000
 #define CANDIDATES_MAX 16
@@ -58,8 +59,8 @@ static int collect_candidates(struct dl_phdr_info *info, size_t size, void *arg)
     return 0;
 }
 
-/* The interpreter reads it with a function call, twice as dear as the load itself.  The variable is not exported, but it
- * is the only thread-local word that holds the thread state now and NULL while the lock is released. */
+/* The interpreter reads it with a function call, twice as dear as the load itself.  The variable is not exported, but
+ * it is the only thread-local word that holds the thread state now and NULL while the lock is released. */
 void heft_boot_find_tstate(void)
 {
     candidates_t c = {.wanted = PyThreadState_Get()};
@@ -80,9 +81,7 @@ void heft_boot_find_tstate(void)
         heft_rec.tstate_offset = (char *)c.found[chosen] - (char *)__builtin_thread_pointer();
 }
 #else
-void heft_boot_find_tstate(void)
-{
-}
+void heft_boot_find_tstate(void) {}
 #endif
 
 /* ---- the end ----------------------------------------------------------------------------------------------------- */

@@ -3,7 +3,8 @@
  *
  * Code objects are not kept alive.  Their deallocator is wrapped, so that nodes of a dying one can no longer be found
  * by the address of its instructions, which may soon belong to another.  Everything here reads the objects' memory
- * directly: it runs inside an allocator hook, may not allocate, and a guest does not even hold the interpreter's lock. */
+ * directly: it runs inside an allocator hook, may not allocate, and a guest does not even hold the interpreter's lock.
+ */
 #include "python/recorder.h"
 
 #include <string.h>

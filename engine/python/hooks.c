@@ -161,7 +161,8 @@ HEFT_INLINE void record_free(PyThreadState *ts, void *p, table_t table)
     heft_bias_disown(&heft_rec.lock);
 }
 
-/* ---- one event of anybody else: threads without the lock, threads of other interpreters --------------------------- */
+/* ---- one event of anybody else: threads without the lock, threads of other interpreters ---------------------------
+ */
 
 HEFT_COLD static void guest_request(PyThreadState *ts, void *p, size_t n, bool small)
 {
@@ -252,7 +253,8 @@ HEFT_INLINE void record_resized(PyThreadState *ts, void *before, const resized_t
     heft_bias_disown(&heft_rec.lock);
 }
 
-/* A block that is resized belongs to the line that asked for its present size; it was not freed, so it is no temporary. */
+/* A block that is resized belongs to the line that asked for its present size; it was not freed, so it is no temporary.
+ */
 HEFT_INLINE void *resize(PyMemAllocatorEx *next, PyThreadState *ts, void *before, size_t n, table_t table)
 {
     resized_t old = {0};
@@ -276,7 +278,8 @@ HEFT_INLINE void *resize(PyMemAllocatorEx *next, PyThreadState *ts, void *before
     return p;
 }
 
-/* ---- RAW: with or without the interpreter's lock ------------------------------------------------------------------ */
+/* ---- RAW: with or without the interpreter's lock ------------------------------------------------------------------
+ */
 
 static void *raw_malloc(void *ctx, size_t n)
 {
@@ -317,10 +320,11 @@ static void *raw_realloc(void *ctx, void *p, size_t n)
     return resize(next, heft_current_tstate(), p, n, LARGE);
 }
 
-/* ---- OBJ and MEM above pymalloc ----------------------------------------------------------------------------------- */
+/* ---- OBJ and MEM above pymalloc -----------------------------------------------------------------------------------
+ */
 
-/* The same as record_small for what nearly all requests are: the thread and its top frame as last time, the node first in
- * its bucket, the pool known.  No call and no change before all of that is certain, so that this needs no stack and
+/* The same as record_small for what nearly all requests are: the thread and its top frame as last time, the node first
+ * in its bucket, the pool known.  No call and no change before all of that is certain, so that this needs no stack and
  * the other way can start from the beginning. */
 HEFT_INLINE bool record_small_fast(void *p, size_t n)
 {
@@ -420,7 +424,8 @@ static void *obj_realloc(void *ctx, void *p, size_t n)
     return resize(ctx, heft_holder_tstate(), p, n, EITHER);
 }
 
-/* ---- OBJ and MEM above anything else ------------------------------------------------------------------------------ */
+/* ---- OBJ and MEM above anything else ------------------------------------------------------------------------------
+ */
 
 static void *any_malloc(void *ctx, size_t n)
 {
@@ -534,7 +539,10 @@ static void set_allocators(const PyMemAllocatorEx table[DOMAINS])
     installed = true;
 }
 
-#define TABLE(name) {.malloc = name##_malloc, .calloc = name##_calloc, .realloc = name##_realloc, .free = name##_free}
+#define TABLE(name)                                                                                                    \
+    {                                                                                                                  \
+        .malloc = name##_malloc, .calloc = name##_calloc, .realloc = name##_realloc, .free = name##_free               \
+    }
 
 static bool plain_pymalloc;
 

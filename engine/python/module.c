@@ -46,10 +46,7 @@ static PyModuleDef_Slot slots[] = {
 };
 
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT,
-    .m_name = "memheft._engine",
-    .m_doc = "memheft's engine.",
-    .m_methods = methods,
+    PyModuleDef_HEAD_INIT, .m_name = "memheft._engine", .m_doc = "memheft's engine.", .m_methods = methods,
     .m_slots = slots,
 };
 

@@ -23,22 +23,12 @@
 
 /* What is known of a thread, by its thread state. */
 typedef struct {
-    __m128i recent; /* as heft_recorder_t.recent, while another thread runs */
-    uint32_t node;            /* root of its stacks */
-    uint32_t renames;         /* looks at its name still to come */
-    PyThreadState *ts;
-    uint64_t ts_id; /* tells a new thread state from an old one at the same address */
-} __attribute__((aligned(64))) heft_thread_state_t;
-
-typedef struct {
-    /* read by every event */
-    PyThreadState *ts;           /* the thread state whose data `thread` is; HEFT_NOBODY forces the slow way */
-    heft_thread_state_t *thread;
-    __m128i recent; /* the thread's last four requests, newest first: low words of address >> 4.  Moved as a whole register:
-                     * a wide load right after a narrow store would wait until the store has left the core */
-    heft_bias_t lock;  /* CAREFUL while any of full_walk, check and trials is set */
+    /* The thread's last four requests, newest first: low words of address >> 4.  Moved as a whole register: a wide load
+     * right after a narrow store would wait until the store has left the core. */
+    __m128i recent;
+    heft_bias_t lock;        /* CAREFUL while any of full_walk, check and trials is set */
     ptrdiff_t tstate_offset; /* from the thread pointer to the current thread state's variable; 0 = ask (version.h) */
-    int64_t ticks; /* requests until the clock is read again */
+    int64_t ticks;           /* requests until the clock is read again */
     heft_tree_t tree __attribute__((aligned(64)));
     heft_blocks_t blocks;
 
@@ -55,9 +45,10 @@ typedef struct {
     uint32_t walk_max;
     uint32_t thread_n;
     uint64_t start_ns, rusage_ns; /* monotonic clock; when the resident peak was last asked for */
-    long maxrss_before; /* KiB; the kernel's peak outlives exec, so up to here it is the launcher's, not the program's */
+    long
+        maxrss_before; /* KiB; the kernel's peak outlives exec, so up to here it is the launcher's, not the program's */
     pid_t pid;
-    PyInterpreterState *interp; /* the main one; others are recorded as guests */
+    PyInterpreterState *interp;             /* the main one; others are recorded as guests */
     PyObject *name_attribute, *dunder_name; /* "_name", "__name__": immortal for the process' life */
 } heft_recorder_t;
 

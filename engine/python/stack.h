@@ -159,8 +159,8 @@ static HEFT_NOINLINE uint32_t heft_stack_walk(heft_frame_t *top, uint32_t root)
     return node;
 }
 
-/* The parent's node, or 0 if it has to be walked for: of a frame with a stamp, or of a new activation (which then gets its
- * stamp) whose caller's vacated slot knows. */
+/* The parent's node, or 0 if it has to be walked for: of a frame with a stamp, or of a new activation (which then gets
+ * its stamp) whose caller's vacated slot knows. */
 HEFT_INLINE uint32_t heft_stack_parent(heft_frame_t *top)
 {
     int depth = top->stacktop; /* a shim's is 0 */
@@ -204,8 +204,8 @@ HEFT_INLINE bool is_stamped(const heft_frame_t *f)
     return *(const uint16_t *)(const void *)&f->owner == (HEFT_STAMP << 8 | FRAME_OWNED_BY_THREAD);
 }
 
-/* A coroutine that awaits another has no stamp, but a free stack slot that its call or SEND has just vacated and that is
- * written to as soon as it goes on.  Nothing that the interpreter leaves there looks like this: no address has these
+/* A coroutine that awaits another has no stamp, but a free stack slot that its call or SEND has just vacated and that
+ * is written to as soon as it goes on.  Nothing that the interpreter leaves there looks like this: no address has these
  * upper bits, and no tagged integer is that large. */
 #define HEFT_SLOT_MARK ((uint64_t)0x4D48 << 48)
 
@@ -214,7 +214,8 @@ HEFT_INLINE bool has_vacated_slot(const heft_frame_t *f, const heft_frame_t *cal
     if (callee == NULL || callee->previous != f || f->owner != FRAME_OWNED_BY_GENERATOR || f->stackpointer == NULL)
         return false;
     if (callee->owner == FRAME_OWNED_BY_GENERATOR)
-        return (heft_frame_code(callee)->co_flags & CO_COROUTINE) != 0; /* a generator may come from FOR_ITER: nothing taken */
+        return (heft_frame_code(callee)->co_flags & CO_COROUTINE) !=
+               0; /* a generator may come from FOR_ITER: nothing taken */
     return callee->owner == FRAME_OWNED_BY_THREAD;
 }
 

@@ -88,7 +88,8 @@ HEFT_INLINE bool heft_frame_is_incomplete(const heft_frame_t *f)
 {
     const PyCodeObject *code = heft_frame_code(f);
     return f->owner != FRAME_OWNED_BY_GENERATOR &&
-           heft_frame_ip(f) < (uintptr_t)_PyCode_CODE(code) + (uintptr_t)code->_co_firsttraceable * sizeof(_Py_CODEUNIT);
+           heft_frame_ip(f) <
+               (uintptr_t)_PyCode_CODE(code) + (uintptr_t)code->_co_firsttraceable * sizeof(_Py_CODEUNIT);
 }
 
 HEFT_INLINE PyObject *heft_frame_local(const heft_frame_t *f, int index)

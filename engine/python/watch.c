@@ -51,7 +51,8 @@ PyObject *heft_watch_create(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* ---- how a process that is not our child ended --------------------------------------------------------------------- */
+/* ---- how a process that is not our child ended ---------------------------------------------------------------------
+ */
 
 /* linux/pidfd.h of Linux 6.15, absent from older headers: PIDFD_GET_INFO with PIDFD_INFO_EXIT. */
 typedef struct {
@@ -91,8 +92,7 @@ static int wait_status(int pidfd, uint64_t pid)
 /* ---- Watch ------------------------------------------------------------------------------------------------------- */
 
 typedef struct {
-    PyObject_HEAD
-    int fd, pidfd;
+    PyObject_HEAD int fd, pidfd;
     heft_header_t *header; /* mapped, shared with the program */
     uint32_t died;         /* set by the thread; then the state's futex is woken */
 } HeftWatch;
@@ -149,13 +149,12 @@ static PyObject *watch_wait(PyObject *object, PyObject *unused)
         return PyErr_SetFromErrno(PyExc_OSError);
     }
     pthread_detach(thread);
-    Py_BEGIN_ALLOW_THREADS
-    wait_for_end(self);
+    Py_BEGIN_ALLOW_THREADS wait_for_end(self);
     state = __atomic_load_n(&self->header->state, __ATOMIC_ACQUIRE);
     if (state != HEFT_STATE_CLOSED)
         status = wait_status(self->pidfd, self->header->pid);
-    Py_END_ALLOW_THREADS
-    if (state == HEFT_STATE_CLOSED) {
+    Py_END_ALLOW_THREADS if (state == HEFT_STATE_CLOSED)
+    {
         note_resident_peak(self->header);
         return self->header->exit_status < 0 ? Py_BuildValue("si", "signaled", -self->header->exit_status)
                                              : Py_BuildValue("si", "exited", self->header->exit_status);

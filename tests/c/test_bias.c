@@ -18,7 +18,7 @@
 
 static heft_bias_t lock;
 static pthread_mutex_t baton = PTHREAD_MUTEX_INITIALIZER; /* the interpreter's lock */
-static uint64_t first, second;                            /* plain on purpose: the lock protects them, equal outside it */
+static uint64_t first, second; /* plain on purpose: the lock protects them, equal outside it */
 static uint64_t torn;
 
 static void add(void)

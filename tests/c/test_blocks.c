@@ -101,7 +101,8 @@ static void put(model_t *m)
         if (random_below(&m->random, 2) || !heft_blocks_put_fast(&m->table, block.address, block.size, block.node))
             heft_blocks_put_small(&m->table, block.address, block.size, block.node);
     } else {
-        block.size = random_below(&m->random, 4) == 0 ? random_below(&m->random, 600) : random_below(&m->random, 1u << 20);
+        block.size =
+            random_below(&m->random, 4) == 0 ? random_below(&m->random, 600) : random_below(&m->random, 1u << 20);
         block.address = 0x555500000000 + (uintptr_t)random_below(&m->random, 1u << 20) * 16;
         if (is_taken(m, block.address))
             return;
@@ -256,7 +257,8 @@ static void test_bytes_for_each_block(void **state)
         size_t before = heft_blocks_tool_bytes(&table);
         for (uint32_t i = 0; i < 64 * 64; i++) {
             for (uint32_t k = 0; k < pool_blocks; k += pool_blocks - 1) /* the pool's first and last block */
-                heft_blocks_put_small(&table, 0x7e0000000000 + (uintptr_t)i * 16384 + 48 + k * units * 16, units * 16, 1);
+                heft_blocks_put_small(&table, 0x7e0000000000 + (uintptr_t)i * 16384 + 48 + k * units * 16, units * 16,
+                                      1);
         }
         size_t bytes = heft_blocks_tool_bytes(&table) - before;
         assert_true(bytes <= (size_t)64 * 64 * pool_blocks * 5);

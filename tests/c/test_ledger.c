@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The recording's file under a program that deletes, fills, closes and reuses what it likes; and its finishing from outside. */
+/* The recording's file under a program that deletes, fills, closes and reuses what it likes; and its finishing from
+ * outside. */
 #define _GNU_SOURCE
 #include <setjmp.h>
 #include <stdarg.h>
@@ -41,8 +42,13 @@ static uint32_t grow_tree(heft_tree_t *tree, uint32_t until)
 {
     uint32_t code = heft_tree_find_code(tree, 0x1000);
     if (code == 0) {
-        heft_code_info_t info = {.address = 0x1000, .base = 0x1080, .end = 0x1000000, .key = 1, .file = {"a.py", 4},
-                                 .name = {"f", 1}, .first_line = 1};
+        heft_code_info_t info = {.address = 0x1000,
+                                 .base = 0x1080,
+                                 .end = 0x1000000,
+                                 .key = 1,
+                                 .file = {"a.py", 4},
+                                 .name = {"f", 1},
+                                 .first_line = 1};
         code = heft_tree_add_code(tree, &info);
     }
     while (tree->node_n < until) {

@@ -54,6 +54,11 @@ static int tear_down(void **state)
     return 0;
 }
 
+#ifdef HEFT_SLOW_CHECKS /* each insertion validates the whole tree */
+#define SCALE 50
+#else
+#define SCALE 1
+#endif
 #define CODE_BYTES 0x200u
 
 static uint64_t base_of(uint64_t address)
@@ -74,7 +79,8 @@ static heft_code_info_t code_info(uint64_t address, uint64_t key, const char *na
 }
 
 /* The node of (parent, instruction) as the recorder finds it: memo, bucket, new. */
-static uint32_t child(heft_tree_t *tree, uint32_t parent, uint32_t code, uint64_t address, uint32_t instr, bool incomplete)
+static uint32_t child(heft_tree_t *tree, uint32_t parent, uint32_t code, uint64_t address, uint32_t instr,
+                      bool incomplete)
 {
     uint64_t ip = base_of(address) + instr;
     uint32_t import_switch = 0, node = heft_tree_find(tree, parent, ip);
@@ -145,7 +151,8 @@ static void test_dead_code_is_never_mistaken_for_its_successor(void **state)
 {
     heft_tree_t *tree = &((fixture_t *)*state)->tree;
     uint32_t root = ((fixture_t *)*state)->thread;
-    heft_code_info_t fi = code_info(0x1000, 1, "f"), other = code_info(0x1000, 2, "f"), again = code_info(0x5000, 1, "f");
+    heft_code_info_t fi = code_info(0x1000, 1, "f"), other = code_info(0x1000, 2, "f"),
+                     again = code_info(0x5000, 1, "f");
     uint32_t f = heft_tree_add_code(tree, &fi);
     uint32_t f10 = child(tree, root, f, 0x1000, 10, false);
     heft_tree_retire_code(tree, 0x1000);
@@ -169,7 +176,7 @@ static void test_a_loop_over_exec_does_not_grow_the_tree(void **state)
 {
     heft_tree_t *tree = &((fixture_t *)*state)->tree;
     uint32_t root = ((fixture_t *)*state)->thread, after_first = 0;
-    for (uint32_t i = 0; i < 20000; i++) {
+    for (uint32_t i = 0; i < 20000 / SCALE; i++) {
         uint64_t address = 0x1000 + (uint64_t)(i % 7) * 0x1000;
         heft_code_info_t info = code_info(address, 1, "<module>");
         uint32_t code = heft_tree_add_code(tree, &info);
@@ -192,7 +199,7 @@ static void test_mutual_recursion_stays_bounded(void **state)
         heft_code_info_t info = code_info(0x10000 + i * 0x1000, i, "f");
         codes[i] = heft_tree_add_code(tree, &info);
     }
-    for (int walk = 0; walk < 6000; walk++) {
+    for (int walk = 0; walk < 6000 / SCALE; walk++) {
         uint32_t node = root;
         for (int depth = 0; depth < 60; depth++) {
             uint32_t i = random_below(&random, 12);
@@ -201,17 +208,19 @@ static void test_mutual_recursion_stays_bounded(void **state)
         heft_tree_count_alloc(tree, node, 10);
     }
     assert_true(tree->node_n <= HEFT_NODES_MAX);
-    assert_int_equal(tree->live_bytes, 60000);
+    assert_int_equal(tree->live_bytes, 60000 / SCALE);
     assert_true(heft_tree_check(tree));
 }
 
-/* ---- the peak, and everything else that is counted, against a replay ------------------------------------------------ */
+/* ---- the peak, and everything else that is counted, against a replay ------------------------------------------------
+ */
 
 #define NODES 24u
 #define EVENTS 400u
 
 typedef struct {
-    int64_t live_bytes, live_blocks, total_bytes, total_blocks, temp_bytes[HEFT_TEMP_SPANS], temp_blocks[HEFT_TEMP_SPANS];
+    int64_t live_bytes, live_blocks, total_bytes, total_blocks, temp_bytes[HEFT_TEMP_SPANS],
+        temp_blocks[HEFT_TEMP_SPANS];
 } counts_t;
 
 typedef struct {
@@ -261,7 +270,8 @@ static void replay(fixture_t *f, uint64_t seed)
     uint32_t events = 1 + random_below(&seed, EVENTS), growing = random_below(&seed, 3);
     for (uint32_t e = 0; e < events; e++) {
         bool is_request = live_n == 0 || random_below(&seed, 4) <= growing;
-        uint32_t i = is_request ? random_below(&seed, NODES) : 0, at = random_below(&seed, live_n + 1) % (live_n + !live_n);
+        uint32_t i = is_request ? random_below(&seed, NODES) : 0,
+                 at = random_below(&seed, live_n + 1) % (live_n + !live_n);
         if (is_request) {
             live[live_n] = (live_t){i, random_below(&seed, 5000)};
             heft_tree_count_alloc(tree, nodes[i], live[live_n].bytes);
@@ -302,7 +312,7 @@ static void replay(fixture_t *f, uint64_t seed)
 
 static void test_counters_against_a_replay(void **state)
 {
-    uint64_t traces = getenv("MEMHEFT_TEST_EXHAUSTIVE") != NULL ? 20000 : 1500;
+    uint64_t traces = getenv("MEMHEFT_TEST_EXHAUSTIVE") != NULL ? 20000 : 1500 / SCALE;
     (void)state;
     for (uint64_t seed = 1; seed <= traces; seed++) {
         void *own = NULL;

@@ -567,7 +567,7 @@ def jumper():
     a = [1]
     b = [2]
     c = [3]
-    return [a, c]
+    return a
 jump_from = jumper.__code__.co_firstlineno + 2
 for _ in range(20):
     list(nested(20))
