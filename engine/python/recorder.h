@@ -23,6 +23,17 @@
 
 /* What is known of a thread, by its thread state. */
 typedef struct {
+    __m128i recent;   /* as heft_recorder_t.recent, while another thread runs */
+    uint32_t node;    /* root of its stacks */
+    uint32_t renames; /* looks at its name still to come */
+    PyThreadState *ts;
+    uint64_t ts_id; /* tells a new thread state from an old one at the same address */
+} __attribute__((aligned(64))) heft_thread_state_t;
+
+typedef struct {
+    /* read by every event */
+    PyThreadState *ts; /* the thread state whose data `thread` is; HEFT_NOBODY forces the slow way */
+    heft_thread_state_t *thread;
     /* The thread's last four requests, newest first: low words of address >> 4.  Moved as a whole register: a wide load
      * right after a narrow store would wait until the store has left the core. */
     __m128i recent;
@@ -45,8 +56,7 @@ typedef struct {
     uint32_t walk_max;
     uint32_t thread_n;
     uint64_t start_ns, rusage_ns; /* monotonic clock; when the resident peak was last asked for */
-    long
-        maxrss_before; /* KiB; the kernel's peak outlives exec, so up to here it is the launcher's, not the program's */
+    long maxrss_before;           /* KiB; the kernel's peak outlives exec: up to here it is the launcher's */
     pid_t pid;
     PyInterpreterState *interp;             /* the main one; others are recorded as guests */
     PyObject *name_attribute, *dunder_name; /* "_name", "__name__": immortal for the process' life */
