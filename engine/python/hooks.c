@@ -94,15 +94,16 @@ HEFT_INLINE void count_free(const void *p, uint32_t node, size_t size)
 
 /* ---- one event of a thread that holds the interpreter's lock ----------------------------------------------------- */
 
+/* The owner's side of the lock is for those who hold the main interpreter's lock, and asked for before anything else: a
+ * guest who took it would let the next one in beside the owner.  False: the caller is a guest, or nothing is recorded
+ * (in a forked child a guest may hold the lock for ever). */
 HEFT_INLINE bool begin_event(PyThreadState *ts)
 {
-    if (HEFT_UNLIKELY(!heft_rec.on))
-        return false; /* first: in a forked child a guest may hold the lock for ever */
-    heft_bias_own(&heft_rec.lock);
-    if (HEFT_UNLIKELY(ts != heft_rec.ts) && !heft_recorder_switch(ts)) {
-        heft_bias_disown(&heft_rec.lock);
+    if (HEFT_UNLIKELY(!heft_rec.on || ts == NULL || ts->interp != heft_rec.interp))
         return false;
-    }
+    heft_bias_own(&heft_rec.lock);
+    if (HEFT_UNLIKELY(ts != heft_rec.ts))
+        heft_recorder_switch(ts);
     return true;
 }
 

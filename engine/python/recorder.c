@@ -139,17 +139,14 @@ HEFT_COLD heft_thread_state_t *heft_recorder_thread(PyThreadState *ts)
     return others;
 }
 
-HEFT_COLD bool heft_recorder_switch(PyThreadState *ts)
+HEFT_COLD void heft_recorder_switch(PyThreadState *ts)
 {
-    if (!heft_rec.on || ts == NULL || ts->interp != heft_rec.interp)
-        return false; /* off, no lock, or an interpreter that may hold a lock of its own: a guest */
     heft_recorder_tick();
     if (heft_rec.thread != NULL)
         heft_rec.thread->recent = heft_rec.recent;
     heft_rec.thread = heft_recorder_thread(ts);
     heft_rec.recent = heft_rec.thread->recent;
     heft_rec.ts = ts;
-    return true;
 }
 
 /* ---- the clock --------------------------------------------------------------------------------------------------- */

@@ -82,8 +82,8 @@ void heft_recorder_tick(void);
 /* Set or clear the lock's CAREFUL, from the flags above. */
 void heft_recorder_set_careful(void);
 
-/* Make heft_rec.thread the record of `ts`.  False: `ts` is not to be recorded as an owner (another interpreter). */
-bool heft_recorder_switch(PyThreadState *ts);
+/* Make heft_rec.thread the record of `ts`, on the owner's side of the lock. */
+void heft_recorder_switch(PyThreadState *ts);
 
 /* The record of a thread; NULL stands for threads that Python does not know.  Never NULL itself. */
 heft_thread_state_t *heft_recorder_thread(PyThreadState *ts);
