@@ -601,3 +601,31 @@ for t in threads: t.join()
     assert documents[0].keys() == documents[1].keys()
     for line, numbers in documents[0].items():
         assert abs(numbers[1] - documents[1][line][1]) <= 3, line  # the interpreter's caches
+
+
+def test_threads_without_the_lock(workplace: Workplace) -> None:
+    """Requests and frees beside those of the thread that holds the lock: none lost, none mixed up."""
+    text = (
+        ALLOCATORS
+        + """
+import threading
+def storm():
+    kept = [nogil_malloc(70_000) for _ in range(40)]  # kept
+    for _ in range(8_000):
+        nogil_free(nogil_malloc(60_000))  # storm
+threads = [threading.Thread(target=storm) for _ in range(3)]
+for thread in threads:
+    thread.start()
+while any(thread.is_alive() for thread in threads):
+    busy = [bytes(600 + i) for i in range(100)]
+"""
+    )
+    recording = workplace.record(text)
+    live = lines(report(workplace, recording, "--live"))
+    total = lines(report(workplace, recording, "--total"))
+    assert 0 <= live[line_of(text, "kept")][0] - 3 * 40 * 70_000 < 100_000
+    assert live.get(line_of(text, "storm"), (0, 0))[0] < 60_000
+    assert total[line_of(text, "storm")][0] >= 3 * 8_000 * 60_000
+    found = header(recording)
+    assert found["flags"] == 0
+    assert found["lost_events"] == 0
