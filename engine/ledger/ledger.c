@@ -244,8 +244,6 @@ static bool reserve_columns(heft_ledger_t *ledger, size_t divisor)
         size_t bytes = round_page(column_shapes[kind].element * column_shapes[kind].max / divisor);
         void *p = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (p == MAP_FAILED) {
-            while (--kind >= HEFT_COLUMN_NODE)
-                munmap(ledger->columns[kind].base, ledger->columns[kind].reserved);
             return false;
         }
         *column = (heft_column_t){.base = p, .reserved = bytes, .first = column_shapes[kind].first};
@@ -261,10 +259,10 @@ static int map_file(heft_ledger_t *ledger, const char *path)
         return errno;
     if (fstat(ledger->fd, &st) != 0)
         return errno;
-    if (st.st_size < (off_t)(2 * PAGE))
-        return EINVAL;
     ledger->dev = st.st_dev;
     ledger->ino = st.st_ino;
+    if (st.st_size < (off_t)(2 * PAGE))
+        return EINVAL;
     ledger->file_bytes = round_page((size_t)st.st_size);
     char *p = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, ledger->fd, 0);
     if (p == MAP_FAILED)
@@ -278,6 +276,20 @@ static int map_file(heft_ledger_t *ledger, const char *path)
     while (ledger->chunk_n < HEFT_FORMAT_CHUNKS && ledger->chunks[ledger->chunk_n].kind != 0)
         ledger->chunk_n++;
     return 0;
+}
+
+void heft_ledger_detach(heft_ledger_t *ledger)
+{
+    if (ledger->fd >= 0 && is_our_file(ledger, ledger->fd))
+        close(ledger->fd);
+    if (ledger->header != NULL)
+        munmap((void *)ledger->header, 2 * PAGE);
+    for (int kind = HEFT_COLUMN_NODE; kind <= HEFT_COLUMN_THREAD; kind++) {
+        if (ledger->columns[kind].base != NULL)
+            munmap(ledger->columns[kind].base, ledger->columns[kind].reserved);
+    }
+    free((void *)ledger->path);
+    *ledger = (heft_ledger_t){.fd = -1};
 }
 
 int heft_ledger_attach(heft_ledger_t *ledger, const char *path)
@@ -305,12 +317,7 @@ int heft_ledger_attach(heft_ledger_t *ledger, const char *path)
         ledger->header->temp_n = 1;
         ledger->header->string_bytes = 4;
     } else {
-        if (ledger->fd >= 0)
-            close(ledger->fd);
-        if (ledger->header != NULL)
-            munmap((void *)ledger->header, 2 * PAGE);
-        free((void *)ledger->path);
-        *ledger = (heft_ledger_t){.fd = -1};
+        heft_ledger_detach(ledger);
     }
     return error;
 }

@@ -42,6 +42,9 @@ int heft_ledger_create(const char *path, const void *meta, size_t meta_bytes, ui
  * EINVAL: not a recording of this version, or somebody has recorded into it already. */
 int heft_ledger_attach(heft_ledger_t *ledger, const char *path);
 
+/* Unmap and close; the file stays as it is. */
+void heft_ledger_detach(heft_ledger_t *ledger);
+
 /* Make room for element `index` of `size` bytes.  False: the column, the chunk table or the disk is full, or the
  * file is gone; the header's flags say which. */
 bool heft_ledger_reach_slow(heft_ledger_t *ledger, heft_chunk_kind_t kind, size_t end);

@@ -81,7 +81,7 @@ static void test_creation_says_what_is_wrong(void **state)
     assert_int_equal(heft_ledger_attach(&one, path), 0);
     one.header->state = HEFT_STATE_RUNNING;
     assert_int_equal(heft_ledger_attach(&two, path), EINVAL); /* somebody records there */
-    close(one.fd);
+    heft_ledger_detach(&one);
     snprintf(other, sizeof other, "%s/foreign", folder);
     int fd = open(other, O_RDWR | O_CREAT, 0600);
     assert_int_equal(ftruncate(fd, 3 * 4096), 0);
@@ -115,7 +115,8 @@ static void test_growth_and_seal(void **state)
     assert_int_equal(reader.header.exit_status, 3);
     assert_int_equal(reader.header.node_n, 30000);
     heft_reader_close(&reader);
-    close(ledger.fd);
+    heft_tree_done(&tree);
+    heft_ledger_detach(&ledger);
 }
 
 static void test_a_descriptor_that_the_program_closed(void **state)
@@ -137,6 +138,8 @@ static void test_a_descriptor_that_the_program_closed(void **state)
     assert_int_equal(ledger.header->flags, 0);
     close(fd);
     unlink(other);
+    heft_tree_done(&tree);
+    heft_ledger_detach(&ledger);
 }
 
 static void test_a_file_that_is_gone(void **state)
@@ -157,6 +160,8 @@ static void test_a_file_that_is_gone(void **state)
     grow_tree(&tree, 100000);
     assert_int_equal(tree.live_bytes, before + 10); /* charged to an ancestor, not lost */
     assert_true(heft_tree_check(&tree));
+    heft_tree_done(&tree);
+    heft_ledger_detach(&ledger);
 }
 
 static void test_a_full_disk(void **state)
@@ -193,7 +198,8 @@ static void test_a_full_disk(void **state)
     assert_int_equal(heft_ledger_create(inside, big, 4u << 20, 0), ENOSPC);
     assert_int_equal(access(inside, F_OK), -1); /* no half file */
     free(big);
-    close(ledger.fd);
+    heft_tree_done(&tree);
+    heft_ledger_detach(&ledger);
     umount2(mount_point, MNT_DETACH);
     rmdir(mount_point);
 }
@@ -231,7 +237,8 @@ static void test_finishing_from_outside(void **state)
     assert_int_equal(read_back(&reader), HEFT_OK);
     heft_reader_close(&reader);
     close(fd);
-    close(ledger.fd);
+    heft_tree_done(&tree);
+    heft_ledger_detach(&ledger);
 }
 
 static void test_strings(void **state)
@@ -260,7 +267,7 @@ static void test_strings(void **state)
     memcpy(&bytes, heft_ledger_strings(&ledger) + ref, sizeof bytes);
     assert_int_equal(bytes, HEFT_STRING_MAX - 1);
     heft_strings_done(&strings);
-    close(ledger.fd);
+    heft_ledger_detach(&ledger);
 }
 
 int main(void)

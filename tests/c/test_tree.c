@@ -48,7 +48,7 @@ static int tear_down(void **state)
 {
     fixture_t *f = *state;
     heft_tree_done(&f->tree);
-    close(f->ledger.fd);
+    heft_ledger_detach(&f->ledger);
     unlink(f->path);
     free(f);
     return 0;
