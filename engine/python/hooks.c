@@ -54,21 +54,21 @@ HEFT_INLINE uint32_t current_node(PyThreadState *ts)
     return node;
 }
 
-HEFT_INLINE void remember(const void *p)
+HEFT_INLINE void remember(__m128i *recent, const void *p)
 {
     __m128i key = _mm_cvtsi32_si128((int)(uint32_t)((uintptr_t)p >> 4));
-    heft_rec.recent = _mm_or_si128(_mm_slli_si128(heft_rec.recent, 4), key);
+    *recent = _mm_or_si128(_mm_slli_si128(*recent, 4), key);
 }
 
-/* How many requests of this thread lie between the block's and now: 0..3, or -1 for more.  Forgets it. */
-HEFT_INLINE int requests_since(const void *p)
+/* How many requests of its thread lie between the block's and now: 0..3, or -1 for more.  Forgets it. */
+HEFT_INLINE int requests_since(__m128i *recent, const void *p)
 {
     __m128i key = _mm_set1_epi32((int)(uint32_t)((uintptr_t)p >> 4));
-    __m128i same = _mm_cmpeq_epi32(heft_rec.recent, key);
+    __m128i same = _mm_cmpeq_epi32(*recent, key);
     int mask = _mm_movemask_ps(_mm_castsi128_ps(same));
     if (HEFT_LIKELY(mask == 0))
         return -1;
-    heft_rec.recent = _mm_andnot_si128(same, heft_rec.recent);
+    *recent = _mm_andnot_si128(same, *recent);
     return __builtin_ctz((unsigned)mask);
 }
 
@@ -76,14 +76,14 @@ HEFT_INLINE int requests_since(const void *p)
 HEFT_INLINE void count_request(const void *p, size_t n, uint32_t node)
 {
     heft_tree_count_alloc(&heft_rec.tree, node, n);
-    remember(p);
+    remember(&heft_rec.recent, p);
     if (HEFT_UNLIKELY(--heft_rec.ticks < 0))
         heft_recorder_tick();
 }
 
-HEFT_INLINE void count_free(const void *p, uint32_t node, size_t size)
+HEFT_INLINE void count_free(__m128i *recent, const void *p, uint32_t node, size_t size)
 {
-    int since = requests_since(p);
+    int since = requests_since(recent, p);
     if (since >= 0) {
         if (since > 0 && heft_rec.tree.details[node].temp == 0)
             heft_tree_add_temp(&heft_rec.tree, node);
@@ -108,7 +108,7 @@ HEFT_INLINE bool begin_event(PyThreadState *ts)
 }
 
 static void guest_request(PyThreadState *ts, void *p, size_t n, bool small);
-static void guest_free(void *p);
+static void guest_free(PyThreadState *ts, void *p);
 
 HEFT_INLINE void record_small(void *p, size_t n)
 {
@@ -154,27 +154,39 @@ HEFT_INLINE void record_free(PyThreadState *ts, void *p, table_t table)
     size_t size;
     uint32_t node;
     if (HEFT_UNLIKELY(!begin_event(ts))) {
-        guest_free(p);
+        guest_free(ts, p);
         return;
     }
     if (HEFT_LIKELY(take(table, p, &size, &node) != NOWHERE))
-        count_free(p, node, size);
+        count_free(&heft_rec.recent, p, node, size);
     heft_bias_disown(&heft_rec.lock);
 }
 
 /* ---- one event of anybody else: threads without the lock, threads of other interpreters ---------------------------
  */
 
+/* A guest's thread, by the state it has or last had; NULL: Python does not know it. */
+static PyThreadState *guest_state(PyThreadState *ts)
+{
+    return ts != NULL ? ts : PyGILState_GetThisThreadState(); /* reads thread-local storage only */
+}
+
+/* The thread's last requests: the owner's are where he works on them. */
+static __m128i *recent_of(heft_thread_state_t *thread)
+{
+    return thread == heft_rec.thread ? &heft_rec.recent : &thread->recent;
+}
+
 HEFT_COLD static void guest_request(PyThreadState *ts, void *p, size_t n, bool small)
 {
     if (!heft_rec.on)
         return;
-    if (ts == NULL)
-        ts = PyGILState_GetThisThreadState(); /* the state this thread last had; reads thread-local storage only */
+    ts = guest_state(ts);
     heft_bias_lock(&heft_rec.lock);
     if (heft_rec.on) {
         heft_rec.guest = true;
-        uint32_t root = heft_recorder_thread(ts)->node;
+        heft_thread_state_t *thread = heft_recorder_thread(ts);
+        uint32_t root = thread->node;
         /* its own frames cannot change while it is here; they may be read but not stamped */
         uint32_t node = ts == NULL ? root : heft_stack_full(heft_top_frame(ts), root);
         bool put = true;
@@ -182,39 +194,53 @@ HEFT_COLD static void guest_request(PyThreadState *ts, void *p, size_t n, bool s
             heft_blocks_put_small(&heft_rec.blocks, (uintptr_t)p, n, node);
         else
             put = heft_blocks_put_large(&heft_rec.blocks, (uintptr_t)p, n, node);
-        if (put)
+        if (put) {
             heft_tree_count_alloc(&heft_rec.tree, node, n);
+            remember(recent_of(thread), p);
+        }
         heft_rec.guest = false;
     }
     heft_bias_unlock(&heft_rec.lock);
 }
 
-HEFT_COLD static table_t guest_take(void *p, size_t *size, uint32_t *node)
+HEFT_COLD static table_t guest_take(PyThreadState *ts, void *p, size_t *size, uint32_t *node, bool is_free)
 {
     if (!heft_rec.on)
         return NOWHERE;
+    ts = guest_state(ts);
     heft_bias_lock(&heft_rec.lock);
     table_t found = heft_rec.on ? take(EITHER, p, size, node) : NOWHERE;
-    if (found != NOWHERE)
-        heft_tree_count_free(&heft_rec.tree, *node, *size);
+    if (found != NOWHERE) {
+        heft_rec.guest = true;
+        __m128i *recent = recent_of(heft_recorder_thread(ts));
+        if (is_free) {
+            count_free(recent, p, *node, *size);
+        } else {
+            (void)requests_since(recent, p);
+            heft_tree_count_free(&heft_rec.tree, *node, *size);
+        }
+        heft_rec.guest = false;
+    }
     heft_bias_unlock(&heft_rec.lock);
     return found;
 }
 
-HEFT_COLD static void guest_free(void *p)
+HEFT_COLD static void guest_free(PyThreadState *ts, void *p)
 {
     size_t size;
     uint32_t node;
-    (void)guest_take(p, &size, &node);
+    (void)guest_take(ts, p, &size, &node, true);
 }
 
 /* ---- realloc ----------------------------------------------------------------------------------------------------- */
 
 /* What a realloc took out, and how it goes on. */
 typedef struct {
+    __m128i recent; /* of the owner, to undo */
     size_t size;
     uint32_t node;
     table_t found;
+    bool by_owner;
 } resized_t;
 
 /* It failed: the old block is still there, as if nothing had happened. */
@@ -227,6 +253,8 @@ HEFT_COLD static void put_back(void *p, const resized_t *old)
         else if (!heft_blocks_put_large(&heft_rec.blocks, (uintptr_t)p, old->size, old->node))
             heft_rec.tree.header->lost_events++;
         heft_tree_uncount_free(&heft_rec.tree, old->node, old->size);
+        if (old->by_owner)
+            heft_rec.recent = old->recent;
     }
     heft_bias_unlock(&heft_rec.lock);
 }
@@ -261,13 +289,15 @@ HEFT_INLINE void *resize(PyMemAllocatorEx *next, PyThreadState *ts, void *before
     resized_t old = {0};
     if (HEFT_LIKELY(begin_event(ts))) {
         old.found = take(table, before, &old.size, &old.node);
+        old.by_owner = true;
+        old.recent = heft_rec.recent;
         if (old.found != NOWHERE) {
-            (void)requests_since(before);
+            (void)requests_since(&heft_rec.recent, before);
             heft_tree_count_free(&heft_rec.tree, old.node, old.size);
         }
         heft_bias_disown(&heft_rec.lock);
     } else {
-        old.found = guest_take(before, &old.size, &old.node);
+        old.found = guest_take(ts, before, &old.size, &old.node, false);
     }
     nested++;
     void *p = next->realloc(next->ctx, before, n);
@@ -344,7 +374,7 @@ HEFT_INLINE bool record_small_fast(void *p, size_t n)
     if (HEFT_UNLIKELY(node == 0) || HEFT_UNLIKELY(!heft_blocks_put_fast(&heft_rec.blocks, (uintptr_t)p, n, node)))
         return false;
     heft_tree_count_alloc(&heft_rec.tree, node, n);
-    remember(p);
+    remember(&heft_rec.recent, p);
     heft_bias_disown(&heft_rec.lock);
     return true;
 }
