@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "base/bias.h"
 
+#include <errno.h>
 #include <linux/membarrier.h>
 #include <sched.h>
 #include <sys/syscall.h>
@@ -23,13 +24,19 @@ HEFT_COLD void heft__bias_own_slow(heft_bias_t *lock)
     }
 }
 
-static void fence_everybody(const heft_bias_t *lock)
+static void fence_everybody(heft_bias_t *lock)
 {
-    if ((__atomic_load_n(&lock->attention, __ATOMIC_RELAXED) & HEFT_BIAS_FENCED) ||
-        syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) != 0) {
-        if (!HEFT_TSAN)
-            __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if ((__atomic_load_n(&lock->attention, __ATOMIC_RELAXED) & HEFT_BIAS_FENCED) == 0) {
+        int saved_errno = errno;
+        if (syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0)
+            return;
+        errno = saved_errno;
+        /* forbidden since: the program has confined itself.  From now on owners fence; one who was on his way in has
+         * long been seen, a failing system call takes longer than a store */
+        __atomic_fetch_or(&lock->attention, HEFT_BIAS_FENCED, __ATOMIC_SEQ_CST);
     }
+    if (!HEFT_TSAN)
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
 void heft_bias_lock(heft_bias_t *lock)

@@ -12,8 +12,8 @@ void *heft_region_take(heft_region_t *region, size_t bytes)
 {
     HEFT_ASSERT(region->base != NULL);
     HEFT_ASSERT(bytes > 0);
-    bytes = (bytes + 15) & ~(size_t)15;
-    if (bytes > region->reserved - region->used)
+    size_t rest = region->reserved - region->used;
+    if (bytes > rest || (bytes = (bytes + 15) & ~(size_t)15) > rest)
         return NULL;
     char *p = region->base + region->used;
     region->used += bytes;

@@ -17,9 +17,11 @@
 #define ENTRY_SLACK 512u       /* entries behind the last home slot, for runs that start near the end */
 #define ENTRY_RESERVE ((size_t)4 << 20)
 
+/* A word for each place where a block of `units` may begin, the last of which reaches beyond the pool: no block of
+ * pymalloc's is there, but heft__blocks_word does not tell that place from the others. */
 static uint32_t pool_words(uint32_t units)
 {
-    return ((1u << HEFT_POOL_BITS) - HEFT_POOL_HEADER) / (units * 16);
+    return ((1u << HEFT_POOL_BITS) - HEFT_POOL_HEADER + units * 16 - 1) / (units * 16);
 }
 
 HEFT_NOINLINE heft_pool_t *heft__blocks_find_pool(const heft_blocks_t *blocks, uintptr_t address)
@@ -104,9 +106,12 @@ HEFT_COLD heft_pool_t *heft__blocks_make_pool(heft_blocks_t *blocks, uintptr_t a
 
 /* ---- the second table: linear probing, entries in the order of their hash --------------------------------------- */
 
+/* Two multiplications: the product of one keeps equal distances equal, and at some of them (4880, 20672, 87568 bytes)
+ * blocks of one size would all stand in one long run. */
 static uint64_t hash_address(uint64_t address44)
 {
-    return (address44 * 0x9E3779B97F4A7C15u) ^ (address44 * 0x9E3779B97F4A7C15u) >> 29;
+    uint64_t h = address44 * 0x9E3779B97F4A7C15u;
+    return (h ^ h >> 32) * 0xD6E8FEB86659FD93u;
 }
 
 static uint64_t home_of(const heft_blocks_t *blocks, uint64_t hash)
@@ -187,6 +192,13 @@ static uint64_t seek(const heft_blocks_t *blocks, uint64_t address44, bool *foun
     }
 }
 
+static void read_entry(const heft_entry_t *entry, size_t *size, uint32_t *node)
+{
+    *size = (size_t)(entry->size & ((1ull << SIZE_BITS) - 1));
+    *node = (uint32_t)(entry->key & ((1u << NODE_LOW_BITS) - 1)) | (uint32_t)(entry->size >> SIZE_BITS)
+                                                                       << NODE_LOW_BITS;
+}
+
 bool heft_blocks_put_large(heft_blocks_t *blocks, uintptr_t address, size_t size, uint32_t node)
 {
     uint64_t address44 = (uint64_t)address >> 3;
@@ -207,6 +219,7 @@ bool heft_blocks_put_large(heft_blocks_t *blocks, uintptr_t address, size_t size
     uint64_t i = seek(blocks, address44, &found);
     if (found) {
         /* the allocator handed out an address whose free we did not see; the old block is no more */
+        read_entry(&blocks->entries[i], &blocks->displaced_size, &blocks->displaced);
         blocks->entries[i] = entry;
         return true;
     }
@@ -230,9 +243,7 @@ bool heft_blocks_take_large(heft_blocks_t *blocks, uintptr_t address, size_t *si
     uint64_t i = address44 >> ADDRESS_BITS == 0 ? seek(blocks, address44, &found) : 0;
     if (!found)
         return false;
-    const heft_entry_t entry = blocks->entries[i];
-    *size = (size_t)(entry.size & ((1ull << SIZE_BITS) - 1));
-    *node = (uint32_t)(entry.key & ((1u << NODE_LOW_BITS) - 1)) | (uint32_t)(entry.size >> SIZE_BITS) << NODE_LOW_BITS;
+    read_entry(&blocks->entries[i], size, node);
     /* close the gap: move back every following entry that is not at home */
     uint64_t end = i + 1;
     while (blocks->entries[end].key != 0 && home_of(blocks, entry_hash(&blocks->entries[end])) < end)

@@ -76,6 +76,9 @@ typedef struct {
     uint32_t free_shadow[HEFT_SMALL_CLASSES + 1]; /* by units; lists through the first word */
     size_t entry_reserved;                        /* bytes mapped for entries */
     uint64_t lost;                                /* blocks that found no memory */
+    size_t
+        displaced_size; /* of the block that the last put_large found at its address, its free not having been seen */
+    uint32_t displaced; /* its node, 0 = none; the caller counts it as freed and clears this */
 } heft_blocks_t;
 
 bool heft_blocks_init(heft_blocks_t *blocks);

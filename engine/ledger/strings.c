@@ -29,6 +29,8 @@ static heft_str_t string_at(const heft_strings_t *strings, uint32_t offset)
 static void grow(heft_strings_t *strings)
 {
     uint32_t slots = (strings->mask + 1) * 2;
+    if (slots > SLOTS_MAX)
+        return; /* half full, and put takes no more */
     memset(strings->slots, 0, (size_t)slots * sizeof *strings->slots);
     strings->mask = slots - 1;
     uint32_t end = strings->ledger->header->string_bytes;

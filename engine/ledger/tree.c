@@ -157,6 +157,21 @@ bool heft_tree_is_machinery(const heft_tree_t *tree, uint64_t ip)
     return heft_tree_probe(tree, HEFT_TREE_ROOT, ip, &unused) != 0;
 }
 
+/* The tree is large: the innermost line is kept, how it was reached is not. */
+static uint32_t insert_flat(heft_tree_t *tree, uint32_t parent, uint64_t ip, const heft_frame_info_t *frame)
+{
+    uint32_t unused = 0;
+    while (tree->details[parent].kind != HEFT_NODE_THREAD && parent > HEFT_TREE_ROOT)
+        parent = tree->nodes[parent].parent;
+    tree->header->flags |= HEFT_FLAG_PATHS_CUT;
+    uint32_t node = heft_tree_probe(tree, parent, ip, &unused);
+    if (node != 0)
+        return node;
+    if (tree->details[parent].kind != HEFT_NODE_THREAD)
+        return cut(tree, parent);
+    return heft_tree_insert(tree, parent, ip, frame); /* one level: it is a thread's child now */
+}
+
 HEFT_COLD uint32_t heft_tree_insert(heft_tree_t *tree, uint32_t parent, uint64_t ip, const heft_frame_info_t *frame)
 {
     HEFT_ASSERT(parent != 0 && tree->details[parent].kind != HEFT_NODE_ALIAS);
@@ -165,6 +180,11 @@ HEFT_COLD uint32_t heft_tree_insert(heft_tree_t *tree, uint32_t parent, uint64_t
         return cut(tree, parent);
     bool machinery = frame->machinery && !frame->import_switch;
     uint32_t target = machinery ? HEFT_TREE_ROOT : fold_target(tree, parent, ip, frame);
+    if (target != 0 && !machinery && !frame->incomplete && tree->node_n >= HEFT_TREE_FOLD_CODE)
+        return target; /* an alias for each way into a recursion would cost more than looking for it again */
+    if (target == 0 && tree->node_n >= HEFT_TREE_FLAT && !frame->import_switch &&
+        tree->details[parent].kind != HEFT_NODE_THREAD)
+        return insert_flat(tree, parent, ip, frame);
     uint32_t number = new_node(tree, machinery ? HEFT_TREE_ROOT : parent, ip, HEFT_NODE_FRAME);
     if (machinery && number == 0)
         return parent;
@@ -285,7 +305,8 @@ HEFT_COLD uint32_t heft_tree_add_code(heft_tree_t *tree, const heft_code_info_t 
         make_live(tree, number, info);
         for (uint32_t i = heft_ledger_codes(tree->ledger)[number].first_node; i != 0;
              i = tree->details[i].next_of_code) {
-            tree->nodes[i].ip = info->base + tree->details[i].instr;
+            tree->nodes[i].ip =
+                info->base + (uint64_t)(int64_t)(int32_t)tree->details[i].instr; /* -2: before the first */
             link_node(tree, i);
         }
         return number;
@@ -322,7 +343,7 @@ HEFT_COLD void heft_tree_retire_code(heft_tree_t *tree, uint64_t address)
     code->address = 0;
     heft_code_slot_t *slot = &tree->codes[number];
     for (uint32_t i = 0; i < HEFT_TREE_MEMOS + HEFT_TREE_PLACES; i++) {
-        if (tree->memos[i].ip >= slot->base && tree->memos[i].ip < slot->end)
+        if (tree->memos[i].ip + 2 >= slot->base && tree->memos[i].ip < slot->end)
             tree->memos[i] = (heft_memo_t){0};
     }
     uint32_t *head = &tree->dead_index[index_of(slot->key)];

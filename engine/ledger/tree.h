@@ -16,8 +16,10 @@
  * Recursion.  A node whose instruction already stands on its path aliases that ancestor.  That bounds the tree by the
  * program's text rather than by its depth, but mutual recursion over many functions can still make very many paths:
  * from HEFT_TREE_FOLD_CODE nodes on, a function that already stands on the path is folded as a whole (its instruction
- * becomes a sibling of the outermost activation), and when the column is full requests are charged to the parent and
- * counted in header.cut_events.  Totals are exact in every case.
+ * becomes a sibling of the outermost activation) and no aliases are made for recursion any more.  From HEFT_TREE_FLAT
+ * nodes on a new path keeps its innermost line only, directly under its thread (HEFT_FLAG_PATHS_CUT).  When the column
+ * is full, or the disk, requests are charged to the parent and counted in header.cut_events.  Totals are exact in every
+ * case.
  *
  * Peak by epoch.  A maximum of the sum of live bytes can only lie just before a free.  There the epoch advances; a node
  * saves its live values before its first change in an epoch.  Exact at O(1) an event; format.h says how to read it.
@@ -37,6 +39,7 @@
 
 #define HEFT_TREE_ROOT 1u
 #define HEFT_TREE_FOLD_CODE (1u << 16)
+#define HEFT_TREE_FLAT (1u << 18)
 
 typedef struct {
     uint64_t key;                  /* what the code is, see heft_code_info_t */
@@ -92,7 +95,7 @@ typedef struct {
 
 typedef struct {
     uint32_t code;   /* from heft_tree_code */
-    uint32_t instr;  /* byte offset */
+    uint32_t instr;  /* byte offset, as an int32_t: -2 for a frame that has not begun (3.11, 3.12) */
     uint32_t line;   /* 1-based, 0 = not known */
     uint16_t column; /* 1-based, 0 = not known */
     bool incomplete; /* before the frame's first RESUME: belongs to the parent */

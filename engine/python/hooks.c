@@ -123,6 +123,17 @@ HEFT_INLINE void record_small(void *p, size_t n)
     heft_bias_disown(&heft_rec.lock);
 }
 
+/* Put a block into the table of all sizes; one that was there already has been freed without our seeing it. */
+HEFT_INLINE bool put_large(void *p, size_t n, uint32_t node)
+{
+    bool put = heft_blocks_put_large(&heft_rec.blocks, (uintptr_t)p, n, node);
+    if (HEFT_UNLIKELY(heft_rec.blocks.displaced != 0)) {
+        heft_tree_count_free(&heft_rec.tree, heft_rec.blocks.displaced, heft_rec.blocks.displaced_size);
+        heft_rec.blocks.displaced = 0;
+    }
+    return put;
+}
+
 HEFT_INLINE void record_large(PyThreadState *ts, void *p, size_t n)
 {
     if (HEFT_UNLIKELY(!begin_event(ts))) {
@@ -130,7 +141,7 @@ HEFT_INLINE void record_large(PyThreadState *ts, void *p, size_t n)
         return;
     }
     uint32_t node = current_node(ts);
-    if (heft_blocks_put_large(&heft_rec.blocks, (uintptr_t)p, n, node))
+    if (put_large(p, n, node))
         count_request(p, n, node);
     heft_bias_disown(&heft_rec.lock);
 }
@@ -193,7 +204,7 @@ HEFT_COLD static void guest_request(PyThreadState *ts, void *p, size_t n, bool s
         if (small)
             heft_blocks_put_small(&heft_rec.blocks, (uintptr_t)p, n, node);
         else
-            put = heft_blocks_put_large(&heft_rec.blocks, (uintptr_t)p, n, node);
+            put = put_large(p, n, node);
         if (put) {
             heft_tree_count_alloc(&heft_rec.tree, node, n);
             remember(recent_of(thread), p);
@@ -250,7 +261,7 @@ HEFT_COLD static void put_back(void *p, const resized_t *old)
     if (heft_rec.on && old->found != NOWHERE) {
         if (old->found == SMALL)
             heft_blocks_put_shrunk(&heft_rec.blocks, (uintptr_t)p, old->size, old->node);
-        else if (!heft_blocks_put_large(&heft_rec.blocks, (uintptr_t)p, old->size, old->node))
+        else if (!put_large(p, old->size, old->node))
             heft_rec.tree.header->lost_events++;
         heft_tree_uncount_free(&heft_rec.tree, old->node, old->size);
         if (old->by_owner)
@@ -333,9 +344,11 @@ static void *raw_calloc(void *ctx, size_t count, size_t size)
 static void raw_free(void *ctx, void *p)
 {
     PyMemAllocatorEx *next = ctx;
-    if (HEFT_LIKELY(p != NULL && !nested)) {
+    if (HEFT_LIKELY(p != NULL)) {
         if (HEFT_UNLIKELY(p == (void *)heft_rec.ts))
             heft_rec.ts = HEFT_NOBODY; /* a thread state dies: another may get its address */
+        /* nested as well: what lies beneath a realloc frees blocks of its own (tracemalloc's traces), and the block
+         * that is resized has been taken out */
         record_free(heft_current_tstate(), p, LARGE);
     }
     next->free(next->ctx, p);

@@ -35,11 +35,19 @@ HEFT_COLD static uint32_t new_child(uint32_t parent, uint64_t ip, heft_frame_t *
     heft_frame_info_t info = {0};
     heft_recorder_tick();
     heft_codes_describe(frame, &info);
-    uint32_t node = heft_tree_insert(tree, parent, ip, &info);
+    /* once more: a code object of the same text may have come back to life just now, and its nodes with it */
+    uint32_t import_switch = 0;
+    uint32_t node = heft_tree_probe(tree, parent, ip, &import_switch);
+    if (import_switch != 0)
+        return import_node(import_switch, frame);
+    if (node == 0)
+        node = heft_tree_insert(tree, parent, ip, &info);
     if (!heft_rec.guest && heft_rec.thread->renames > 0)
         name_thread(heft_rec.thread);
     if (info.import_switch && tree->details[node].kind == HEFT_NODE_ALIAS)
         return import_node(node, frame);
+    if (!info.import_switch && info.code != 0)
+        heft_tree_remember(tree, parent, ip, node);
     return node;
 }
 

@@ -471,7 +471,10 @@ def _meta(target: Target, argv: list[str], executable: str) -> bytes:
 
 def _json(document: dict[str, str | list[str] | None]) -> str:
     """json.dumps for what stands above: importing json costs a quarter of Python's own start."""
-    from _json import encode_basestring_ascii as quote
+    try:
+        from _json import encode_basestring_ascii as quote
+    except ImportError:  # a Python built without it
+        from json.encoder import encode_basestring_ascii as quote
 
     def value(thing: str | list[str] | None) -> str:
         if isinstance(thing, list):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import site
 import sys
 
 from memheft.cli.errors import HeftError, UsageError
@@ -113,8 +114,16 @@ def _command(name: str, words: Sequence[str]) -> Target | None:
 
 
 def scripts_folder() -> str:
-    """Where installers put commands."""
-    return os.path.join(sys.prefix, "bin")
+    """Where installers put commands: sysconfig's `scripts`, without importing sysconfig.
+
+    Debian keeps what an installer brings under /usr/local, though the prefix is /usr: the folder of packages
+    tells, which is PREFIX/lib/pythonX.Y/site-packages.
+    """
+    prefix = sys.prefix
+    packages = site.getsitepackages()
+    if packages:
+        prefix = os.path.dirname(os.path.dirname(os.path.dirname(packages[0])))
+    return os.path.join(prefix, "bin")
 
 
 def _console_script(path: str, name: str, words: Sequence[str]) -> tuple[Target | None, HeftError | None]:

@@ -78,12 +78,16 @@ def _watch(path: str, pidfd: int, stderr: int | None) -> None:
 def _finish(
     path: str, watch: _engine.Watch, end: tuple[str, int | str | None], width: int | None, draw: bool
 ) -> str:
-    from memheft import _engine
-    from memheft.views import sources, summary
-    from memheft.views.recording import Opened
-
+    # Imported only now: nothing was taken from the program while it ran.  But its exit waits for it, so -q,
+    # which draws nothing, does not import what draws.
     if end[0] == "never-started" and not os.path.exists(path):
         return ""  # the execve failed: that has been said
+    from memheft import _engine
+    from memheft.views import sources
+    from memheft.views.recording import Opened
+
+    if draw:
+        from memheft.views import summary
     try:
         recording = Opened(path)
     except _engine.EngineError as error:
@@ -97,9 +101,7 @@ def _finish(
             watch.add_source(blob)
         except OSError as error:
             notes.append(f"the source lines could not be added to the recording: {error.strerror}")
-    if not draw:
-        return ""
-    return summary.draw(recording, end, width, blob, notes)
+    return summary.draw(recording, end, width, blob, notes) if draw else ""
 
 
 def _keep_descriptors(kept: set[int]) -> None:

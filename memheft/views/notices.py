@@ -10,6 +10,7 @@ from memheft.views.recording import (
     FLAG_FILE_GONE,
     FLAG_FULL_WALK,
     FLAG_JIT,
+    FLAG_PATHS_CUT,
     RUNNING,
     Opened,
 )
@@ -57,6 +58,8 @@ def of_losses(recording: Opened) -> list[str]:
         out.append("the recording's file was deleted or moved while the program ran")
     if flags & FLAG_CONTRADICTION:
         out.append("the counters did not add up at the end: do not rely on the numbers; please report this")
+    if flags & FLAG_PATHS_CUT:
+        out.append("very many call paths: the last ones keep their innermost line only; sums are exact")
     if flags & FLAG_JIT:
         out.append("Python's JIT was on: lines are approximate")
     if flags & FLAG_FULL_WALK:
