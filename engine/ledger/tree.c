@@ -142,6 +142,8 @@ static uint32_t fold_target(heft_tree_t *tree, uint32_t parent, uint64_t ip, con
             ancestor = heft_tree_probe(tree, base, ip, &import_switch);
             if (ancestor == 0)
                 ancestor = heft_tree_insert(tree, base, ip, frame); /* one level: `base` is above every activation */
+            if (ancestor == base)
+                return parent; /* there was no room, and the cut is counted */
         }
     }
     if (ancestor != 0) {
@@ -154,7 +156,8 @@ static uint32_t fold_target(heft_tree_t *tree, uint32_t parent, uint64_t ip, con
 bool heft_tree_is_machinery(const heft_tree_t *tree, uint64_t ip)
 {
     uint32_t unused = 0;
-    return heft_tree_probe(tree, HEFT_TREE_ROOT, ip, &unused) != 0;
+    /* (a frame of its own may stand there too, when its thread found no room for a node) */
+    return heft_tree_probe(tree, HEFT_TREE_ROOT, ip, &unused) == HEFT_TREE_ROOT;
 }
 
 /* The tree is large: the innermost line is kept, how it was reached is not. */
@@ -357,6 +360,8 @@ HEFT_COLD void heft_tree_add_temp(heft_tree_t *tree, uint32_t node)
 {
     uint32_t number = tree->header->temp_n;
     HEFT_ASSERT(tree->details[node].temp == 0);
+    if (node == HEFT_TREE_ROOT) /* its record is number 0, where others without one are counted as well */
+        return;
     if (number >= HEFT_TEMPS_MAX || !heft_ledger_reach(tree->ledger, HEFT_COLUMN_TEMP, number, sizeof(heft_temp_t)))
         return;
     __atomic_store_n(&tree->header->temp_n, number + 1, __ATOMIC_RELEASE);
