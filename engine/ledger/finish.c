@@ -130,10 +130,8 @@ int heft_finish_add_source(int fd, const void *blob, size_t bytes)
     error = posix_fallocate(fd, (off_t)off, (off_t)chunk.bytes);
     if (error == 0)
         error = write_all(fd, blob, bytes, (off_t)off);
-    if (error == 0)
-        error = write_all(fd, &chunk.crc, sizeof chunk - sizeof chunk.kind, CHUNK_AT(i) + (off_t)sizeof chunk.kind);
-    if (error == 0) /* last: an entry of kind 0 is not there yet for a reader of just now */
-        error = write_all(fd, &chunk.kind, sizeof chunk.kind, CHUNK_AT(i));
+    if (error == 0) /* at once: half an entry of a sealed recording is damage, for a reader of just now or for ever */
+        error = write_all(fd, &chunk, sizeof chunk, CHUNK_AT(i));
     if (error != 0 && ftruncate(fd, st.st_size) != 0)
         error = error != 0 ? error : errno; /* unreferenced bytes at the end do no harm */
     return error;

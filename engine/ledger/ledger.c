@@ -273,9 +273,19 @@ static int map_file(heft_ledger_t *ledger, const char *path)
     if (memcmp(h->magic, HEFT_FORMAT_MAGIC, sizeof h->magic) != 0 || h->version != HEFT_FORMAT_VERSION ||
         h->static_crc != heft_crc32c(0, h, offsetof(heft_header_t, static_crc)) || h->state != HEFT_STATE_CREATED)
         return EINVAL;
-    while (ledger->chunk_n < HEFT_FORMAT_CHUNKS && ledger->chunks[ledger->chunk_n].kind != 0)
-        ledger->chunk_n++;
+    for (; ledger->chunk_n < HEFT_FORMAT_CHUNKS && ledger->chunks[ledger->chunk_n].kind != 0; ledger->chunk_n++) {
+        if (ledger->chunks[ledger->chunk_n].kind <= HEFT_COLUMN_THREAD)
+            return EINVAL; /* somebody is about to record */
+    }
     return 0;
+}
+
+/* Make the file what it was before the first chunk of a column. */
+static void take_chunks_back(heft_ledger_t *ledger, uint32_t chunk_n, uint64_t file_bytes)
+{
+    memset(&ledger->chunks[chunk_n], 0, (ledger->chunk_n - chunk_n) * sizeof *ledger->chunks);
+    if (is_our_file(ledger, ledger->fd) && ftruncate(ledger->fd, (off_t)file_bytes) == 0)
+        ledger->file_bytes = file_bytes; /* else: unreferenced bytes at the end do no harm */
 }
 
 void heft_ledger_detach(heft_ledger_t *ledger)
@@ -307,12 +317,17 @@ int heft_ledger_attach(heft_ledger_t *ledger, const char *path)
             error = ENOMEM;
     }
     if (error == 0) {
+        uint32_t chunk_n = ledger->chunk_n;
+        uint64_t file_bytes = ledger->file_bytes;
         for (int kind = HEFT_COLUMN_NODE; error == 0 && kind <= HEFT_COLUMN_THREAD; kind++) {
             if (!heft_ledger_reach_slow(ledger, (heft_chunk_kind_t)kind, 1))
                 error = ENOSPC;
         }
+        if (error != 0)
+            take_chunks_back(ledger, chunk_n, file_bytes);
     }
     if (error == 0) {
+        ledger->header->flags = 0; /* an earlier attempt may have found the disk full */
         ledger->header->node_n = ledger->header->code_n = 1; /* 0 means "none" everywhere */
         ledger->header->temp_n = 1;
         ledger->header->string_bytes = 4;
