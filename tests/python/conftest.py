@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-# Programs that we start find signals as a terminal gives them, also when the tests run under nohup.
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
+# Programs that we start find signals as a terminal gives them, also when the tests run in the background.
+for _number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+    signal.signal(_number, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
