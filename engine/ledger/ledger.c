@@ -327,7 +327,7 @@ int heft_ledger_attach(heft_ledger_t *ledger, const char *path)
             take_chunks_back(ledger, chunk_n, file_bytes);
     }
     if (error == 0) {
-        ledger->header->flags = 0; /* an earlier attempt may have found the disk full */
+        ledger->header->flags = 0;                           /* an earlier attempt may have found the disk full */
         ledger->header->node_n = ledger->header->code_n = 1; /* 0 means "none" everywhere */
         ledger->header->temp_n = 1;
         ledger->header->string_bytes = 4;
