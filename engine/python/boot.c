@@ -121,6 +121,10 @@ static PyObject *at_python_exit(PyObject *self, PyObject *unused)
 {
     (void)self;
     (void)unused;
+    for (const heft_frame_t *f = heft_top_frame(PyThreadState_Get()); f != NULL; f = f->previous) {
+        if (!heft_frame_is_shim(f))
+            Py_RETURN_NONE; /* the program itself runs the exit handlers: this is not the end */
+    }
     heft_recorder_seal();
     Py_RETURN_NONE;
 }

@@ -62,7 +62,8 @@ static bool equals(heft_str_t s, const char *text)
 static uint32_t flags_of(heft_str_t file)
 {
     if (equals(file, "<frozen importlib._bootstrap>") || equals(file, "<frozen importlib._bootstrap_external>") ||
-        equals(file, "<frozen zipimport>") || ends_with(file, "/importlib/__init__.py") ||
+        equals(file, "<frozen zipimport>") || equals(file, "<frozen importlib.util>") ||
+        ends_with(file, "/importlib/util.py") || ends_with(file, "/importlib/__init__.py") ||
         ends_with(file, "/importlib/_bootstrap.py") || ends_with(file, "/importlib/_bootstrap_external.py"))
         return HEFT_CODE_IMPORT_MACHINERY;
     if (equals(file, "<frozen runpy>") || ends_with(file, "/runpy.py"))
