@@ -180,13 +180,19 @@ static heft_status_t read_table(file_t *file, heft_err_t *err)
     return status;
 }
 
-/* Header and table as they are now; later ones cover all that an earlier one covered. */
+/* Header and table as they are now; later ones cover all that an earlier one covered.  What seems damaged is looked at
+ * once more: the watcher may have been adding an entry just then. */
 static heft_status_t look(file_t *file, heft_err_t *err)
 {
-    heft_status_t status = ask_size(file, err);
-    if (status == HEFT_OK)
-        status = read_header(file, err);
-    return status == HEFT_OK ? read_table(file, err) : status;
+    heft_status_t status = HEFT_ERR_CORRUPT;
+    for (int attempt = 0; attempt < (file->fd < 0 ? 1 : 2) && status == HEFT_ERR_CORRUPT; attempt++) {
+        status = ask_size(file, err);
+        if (status == HEFT_OK)
+            status = read_header(file, err);
+        if (status == HEFT_OK)
+            status = read_table(file, err);
+    }
+    return status;
 }
 
 /* ---- columns ------------------------------------------------------------------------------------------------ */

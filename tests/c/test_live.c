@@ -21,6 +21,11 @@
 #include "ledger/tree.h"
 #include "ledger/view.h"
 
+#ifdef HEFT_SLOW_CHECKS
+#define STEPS 4000u /* each new node walks the whole tree */
+#else
+#define STEPS 50000u
+#endif
 #define CODES 300u
 #define BLOCKS 4096u
 
@@ -188,7 +193,7 @@ static void test_sealed(void **state)
     writer_t *w = malloc(sizeof *w);
     assert_non_null(w);
     start(w, path, 7);
-    for (uint32_t i = 0; i < 50000; i++)
+    for (uint32_t i = 0; i < STEPS; i++)
         step(w);
     heft_ledger_seal(&w->ledger);
     heft_ledger_close(&w->ledger, 0);

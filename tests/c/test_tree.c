@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The call tree: what answers for a path, what happens when code dies, and the peak against a replay of every event. */
+/* The call tree: what answers for a path, against a model that knows all paths; what happens when code dies, when the
+ * tree is very large, and when there is no room.  (What is counted: test_peak.c.) */
 #define _GNU_SOURCE
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,122 +12,80 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/resource.h>
 
+#include "base/map.h"
 #include "build_recording.h"
-#include "ledger/reader.h"
-#include "ledger/tree.h"
-
-typedef struct {
-    char path[64];
-    heft_ledger_t ledger;
-    heft_tree_t tree;
-    uint32_t thread;
-} fixture_t;
-
-static heft_str_t str(const char *text)
-{
-    return (heft_str_t){text, strlen(text)};
-}
+#include "writer.h"
 
 static int set_up(void **state)
 {
-    fixture_t *f = calloc(1, sizeof *f);
-    snprintf(f->path, sizeof f->path, "/tmp/heft-tree-%d.heft", (int)getpid());
-    unlink(f->path);
-    assert_int_equal(heft_ledger_create(f->path, "{}", 2, 0), 0);
-    assert_int_equal(heft_ledger_attach(&f->ledger, f->path), 0);
-    assert_true(heft_tree_init(&f->tree, &f->ledger));
-    f->ledger.header->state = HEFT_STATE_RUNNING;
-    f->thread = heft_tree_thread(&f->tree, 4711, HEFT_THREAD_MAIN);
-    assert_int_not_equal(f->thread, 0);
-    *state = f;
+    *state = malloc(sizeof(writer_t));
+    assert_non_null(*state);
+    writer_init(*state);
+    return 0;
+}
+
+static int set_up_small(void **state)
+{
+    *state = malloc(sizeof(writer_t));
+    assert_non_null(*state);
+    writer_init_small(*state);
     return 0;
 }
 
 static int tear_down(void **state)
 {
-    fixture_t *f = *state;
-    heft_tree_done(&f->tree);
-    heft_ledger_detach(&f->ledger);
-    unlink(f->path);
-    free(f);
+    limit_file_size((uint64_t)RLIM_INFINITY);
+    writer_done(*state);
+    free(*state);
     return 0;
 }
 
-#ifdef HEFT_SLOW_CHECKS /* each insertion validates the whole tree */
-#define SCALE 50
-#else
-#define SCALE 1
-#endif
-#define CODE_BYTES 0x200u
-
-static uint64_t base_of(uint64_t address)
+static uint32_t add_code(heft_tree_t *tree, uint64_t address, uint64_t key, const char *name)
 {
-    return address + 0x80;
+    heft_code_info_t info = code_info(address, key, name);
+    return heft_tree_add_code(tree, &info);
 }
 
-static heft_code_info_t code_info(uint64_t address, uint64_t key, const char *name)
-{
-    return (heft_code_info_t){.address = address,
-                              .base = base_of(address),
-                              .end = base_of(address) + CODE_BYTES,
-                              .key = key,
-                              .file = str("app.py"),
-                              .name = str(name),
-                              .module = str("app"),
-                              .first_line = 1};
-}
-
-/* The node of (parent, instruction) as the recorder finds it: memo, bucket, new. */
-static uint32_t child(heft_tree_t *tree, uint32_t parent, uint32_t code, uint64_t address, uint32_t instr,
-                      bool incomplete)
-{
-    uint64_t ip = base_of(address) + instr;
-    uint32_t import_switch = 0, node = heft_tree_find(tree, parent, ip);
-    if (node == 0)
-        node = heft_tree_probe(tree, parent, ip, &import_switch);
-    if (node == 0) {
-        heft_frame_info_t info = {.code = code, .instr = instr, .line = 1 + instr / 2, .incomplete = incomplete};
-        node = heft_tree_insert(tree, parent, ip, &info);
-    }
-    heft_tree_remember(tree, parent, ip, node);
-    return node;
-}
+/* ---- paths, one by one --------------------------------------------------------------------------------------- */
 
 static void test_paths_are_told_apart_and_found_again(void **state)
 {
-    heft_tree_t *tree = &((fixture_t *)*state)->tree;
-    uint32_t root = ((fixture_t *)*state)->thread;
-    heft_code_info_t fi = code_info(0x1000, 1, "f"), gi = code_info(0x2000, 2, "g");
-    uint32_t f = heft_tree_add_code(tree, &fi), g = heft_tree_add_code(tree, &gi);
-    uint32_t f10 = child(tree, root, f, 0x1000, 10, false), f20 = child(tree, root, f, 0x1000, 20, false);
+    heft_tree_t *tree = &((writer_t *)*state)->tree;
+    uint32_t root = ((writer_t *)*state)->thread;
+    uint32_t f = add_code(tree, 0x1000, 1, "f"), g = add_code(tree, 0x2000, 2, "g");
+    uint32_t f10 = plain_child(tree, root, f, 0x1000, 10), f20 = plain_child(tree, root, f, 0x1000, 20);
     assert_int_not_equal(f10, f20);
-    uint32_t g1 = child(tree, f10, g, 0x2000, 4, false), g2 = child(tree, f20, g, 0x2000, 4, false);
+    uint32_t g1 = plain_child(tree, f10, g, 0x2000, 4), g2 = plain_child(tree, f20, g, 0x2000, 4);
     assert_int_not_equal(g1, g2);
-    assert_int_equal(child(tree, f10, g, 0x2000, 4, false), g1);
-    assert_int_equal(child(tree, f20, g, 0x2000, 4, false), g2);
+    assert_int_equal(plain_child(tree, f10, g, 0x2000, 4), g1);
+    assert_int_equal(plain_child(tree, f20, g, 0x2000, 4), g2);
     assert_int_equal(tree->nodes[g1].parent, f10);
     assert_int_equal(tree->details[g1].line, 3);
     /* before its RESUME a frame's work belongs to its caller */
-    assert_int_equal(child(tree, f10, g, 0x2000, 2, true), f10);
-    assert_int_equal(child(tree, f10, g, 0x2000, 2, true), f10);
+    static const uint32_t early[] = {0, 2, (uint32_t)-2};
+    for (size_t i = 0; i < 3; i++) {
+        heft_frame_info_t frame = {.code = g, .instr = early[i], .incomplete = true};
+        assert_int_equal(child(tree, f10, 0x2000, &frame, ""), f10);
+        assert_int_equal(child(tree, f10, 0x2000, &frame, ""), f10);
+    }
     assert_true(heft_tree_check(tree));
 }
 
 static void test_recursion_is_folded_but_not_across_imports(void **state)
 {
-    heft_tree_t *tree = &((fixture_t *)*state)->tree;
-    uint32_t root = ((fixture_t *)*state)->thread;
-    heft_code_info_t fi = code_info(0x1000, 1, "f"), ii = code_info(0x3000, 3, "_find_and_load");
-    uint32_t f = heft_tree_add_code(tree, &fi), importer = heft_tree_add_code(tree, &ii);
-    uint32_t f10 = child(tree, root, f, 0x1000, 10, false), node = f10;
+    heft_tree_t *tree = &((writer_t *)*state)->tree;
+    uint32_t root = ((writer_t *)*state)->thread;
+    uint32_t f = add_code(tree, 0x1000, 1, "f"), importer = add_code(tree, 0x3000, 3, "_find_and_load");
+    uint32_t f10 = plain_child(tree, root, f, 0x1000, 10), node = f10;
     uint32_t before = tree->node_n;
     for (int depth = 0; depth < 10000; depth++)
-        node = child(tree, node, f, 0x1000, 10, false);
+        node = plain_child(tree, node, f, 0x1000, 10);
     assert_int_equal(node, f10);
     assert_int_equal(tree->node_n, before + 1); /* one alias, whatever the depth */
     assert_true(tree->details[f10].flags & HEFT_DETAIL_RECURSIVE);
+    assert_int_equal(tree->header->folded_nodes, 1);
 
     heft_frame_info_t info = {.code = importer, .instr = 0, .machinery = true, .import_switch = true};
     uint64_t ip = base_of(0x3000);
@@ -138,7 +97,7 @@ static void test_recursion_is_folded_but_not_across_imports(void **state)
     assert_int_not_equal(a, b);
     assert_int_equal(heft_tree_import(tree, import_switch, str("a")), a);
     assert_int_equal(tree->nodes[a].parent, f10);
-    assert_int_not_equal(child(tree, a, f, 0x1000, 10, false), f10); /* the same instruction, called while importing */
+    assert_int_not_equal(plain_child(tree, a, f, 0x1000, 10), f10); /* the same instruction, called while importing */
 
     info = (heft_frame_info_t){.code = importer, .instr = 8, .machinery = true};
     assert_false(heft_tree_is_machinery(tree, base_of(0x3000) + 8));
@@ -147,40 +106,112 @@ static void test_recursion_is_folded_but_not_across_imports(void **state)
     assert_true(heft_tree_check(tree));
 }
 
+/* Frames stand under the root when a thread found no room for a node of its own.  They are shown, there and
+ * elsewhere. */
+static void test_what_stands_under_the_root_is_no_machinery(void **state)
+{
+    heft_tree_t *tree = &((writer_t *)*state)->tree;
+    uint32_t thread = ((writer_t *)*state)->thread, f = add_code(tree, 0x1000, 1, "f");
+    uint32_t under_root = plain_child(tree, HEFT_TREE_ROOT, f, 0x1000, 10);
+    assert_int_equal(tree->nodes[under_root].parent, HEFT_TREE_ROOT);
+    assert_false(heft_tree_is_machinery(tree, base_of(0x1000) + 10));
+    uint32_t under_thread = plain_child(tree, thread, f, 0x1000, 10);
+    assert_int_not_equal(under_thread, thread);
+    assert_int_equal(tree->nodes[under_thread].parent, thread);
+}
+
+/* ---- code that dies ------------------------------------------------------------------------------------------ */
+
 static void test_dead_code_is_never_mistaken_for_its_successor(void **state)
 {
-    heft_tree_t *tree = &((fixture_t *)*state)->tree;
-    uint32_t root = ((fixture_t *)*state)->thread;
-    heft_code_info_t fi = code_info(0x1000, 1, "f"), other = code_info(0x1000, 2, "f"),
-                     again = code_info(0x5000, 1, "f");
-    uint32_t f = heft_tree_add_code(tree, &fi);
-    uint32_t f10 = child(tree, root, f, 0x1000, 10, false);
+    heft_tree_t *tree = &((writer_t *)*state)->tree;
+    uint32_t root = ((writer_t *)*state)->thread;
+    uint32_t f = add_code(tree, 0x1000, 1, "f");
+    uint32_t f10 = plain_child(tree, root, f, 0x1000, 10);
     heft_tree_retire_code(tree, 0x1000);
     assert_int_equal(heft_tree_find_code(tree, 0x1000), 0);
     assert_int_equal(heft_tree_find(tree, root, base_of(0x1000) + 10), 0);
     /* another text at the same address */
-    uint32_t g = heft_tree_add_code(tree, &other);
+    uint32_t g = add_code(tree, 0x1000, 2, "f");
     assert_int_not_equal(g, f);
-    uint32_t g10 = child(tree, root, g, 0x1000, 10, false);
+    uint32_t g10 = plain_child(tree, root, g, 0x1000, 10);
     assert_int_not_equal(g10, f10);
     /* the same text at another address takes over */
-    assert_int_equal(heft_tree_add_code(tree, &again), f);
-    assert_int_equal(child(tree, root, f, 0x5000, 10, false), f10);
+    assert_int_equal(add_code(tree, 0x5000, 1, "f"), f);
+    assert_int_equal(plain_child(tree, root, f, 0x5000, 10), f10);
     heft_tree_retire_code(tree, 0x1000);
     heft_tree_retire_code(tree, 0x5000);
     heft_tree_retire_code(tree, 0x9000); /* never seen: nothing */
     assert_true(heft_tree_check(tree));
 }
 
+/* Whatever distinguishes two texts, neither becomes the other. */
+static void test_text_is_all_that_is_known_of_it(void **state)
+{
+    heft_tree_t *tree = &((writer_t *)*state)->tree;
+    const heft_code_info_t like = code_info(0x1000, 1, "f");
+    heft_code_info_t other[5] = {like, like, like, like, like};
+    other[0].key = 2;
+    other[1].name = str("g");
+    other[2].file = str("b.py");
+    other[3].first_line = 2;
+    other[4].module = str("b");
+    uint32_t first = heft_tree_add_code(tree, &like), numbers[5];
+    heft_tree_retire_code(tree, 0x1000);
+    for (uint32_t i = 0; i < 5; i++) {
+        numbers[i] = heft_tree_add_code(tree, &other[i]);
+        assert_int_equal(numbers[i], first + 1 + i);
+        heft_tree_retire_code(tree, 0x1000);
+    }
+    heft_code_info_t nowhere = like; /* in which module, is said later */
+    nowhere.module = (heft_str_t){0};
+    nowhere.address = 0x2000;
+    uint32_t revived = heft_tree_add_code(tree, &nowhere);
+    assert_true(revived == first || revived == numbers[4]);
+    heft_tree_retire_code(tree, 0x2000);
+    for (uint32_t i = 0; i < 5; i++) { /* all at once, at other addresses */
+        other[i].address = 0x10000 + i * 0x1000;
+        assert_int_equal(heft_tree_add_code(tree, &other[i]), numbers[i]);
+        assert_int_equal(heft_tree_find_code(tree, other[i].address), numbers[i]);
+    }
+    assert_int_equal(heft_tree_add_code(tree, &like), first);
+    assert_int_equal(tree->header->code_n, first + 6);
+}
+
+static void test_memos_of_a_dead_code_are_forgotten(void **state)
+{
+    heft_tree_t *tree = &((writer_t *)*state)->tree;
+    uint32_t root = ((writer_t *)*state)->thread;
+    add_code(tree, 0x1000, 1, "f");
+    add_code(tree, 0x2000, 2, "g");
+    for (uint32_t i = 0; i < HEFT_TREE_MEMOS; i++) { /* as if from everywhere */
+        uint64_t address = i % 2 ? 0x1000 : 0x2000;
+        uint32_t instr = i % 31 == 0 ? (uint32_t)-2 : 2 * (i % (CODE_BYTES / 2));
+        heft_tree_remember(tree, root + i, ip_of(address, instr), 1 + i);
+        *heft_tree_place(tree, (void *)(uintptr_t)(0x7000 + 16 * i)) =
+            (heft_memo_t){ip_of(address, instr), root + i, 1 + i};
+    }
+    uint32_t left = 0;
+    heft_tree_retire_code(tree, 0x1000);
+    for (uint32_t i = 0; i < HEFT_TREE_MEMOS + HEFT_TREE_PLACES; i++) {
+        const heft_memo_t *memo = &tree->memos[i];
+        bool is_of_f = memo->ip >= ip_of(0x1000, (uint32_t)-2) && memo->ip < base_of(0x1000) + CODE_BYTES;
+        assert_false(is_of_f);
+        left += memo->ip != 0;
+    }
+    assert_true(left > HEFT_TREE_PLACES / 4); /* the other's are still there */
+}
+
 static void test_a_loop_over_exec_does_not_grow_the_tree(void **state)
 {
-    heft_tree_t *tree = &((fixture_t *)*state)->tree;
-    uint32_t root = ((fixture_t *)*state)->thread, after_first = 0;
-    for (uint32_t i = 0; i < 20000 / SCALE; i++) {
+    heft_tree_t *tree = &((writer_t *)*state)->tree;
+    uint32_t root = ((writer_t *)*state)->thread, after_first = 0;
+    for (uint32_t i = 0; i < (HAS_SLOW_CHECKS ? 500 : 20000); i++) {
         uint64_t address = 0x1000 + (uint64_t)(i % 7) * 0x1000;
-        heft_code_info_t info = code_info(address, 1, "<module>");
-        uint32_t code = heft_tree_add_code(tree, &info);
-        heft_tree_count_alloc(tree, child(tree, root, code, address, 10, false), 16);
+        uint32_t code = add_code(tree, address, 1, "<module>");
+        heft_frame_info_t early = {.code = code, .instr = (uint32_t)-2, .incomplete = true};
+        assert_int_equal(child(tree, root, address, &early, ""), root);
+        heft_tree_count_alloc(tree, plain_child(tree, root, code, address, 10), 16);
         heft_tree_retire_code(tree, address);
         if (i == 0)
             after_first = tree->node_n;
@@ -190,147 +221,552 @@ static void test_a_loop_over_exec_does_not_grow_the_tree(void **state)
     assert_true(heft_tree_check(tree));
 }
 
-static void test_mutual_recursion_stays_bounded(void **state)
+/* ---- anything, against a model of all paths ------------------------------------------------------------------ */
+
+#define TEXTS 12u
+#define PLACES 8u /* where code objects live and die */
+#define NAMES 6u
+#define INSTRS 7u
+#define LIVE 3000u
+
+typedef enum { PLAIN, EARLY, MACHINERY, SWITCH } what_t;
+
+/* What the model knows of a node. */
+typedef struct {
+    uint32_t parent, code, instr;
+    bool is_base; /* a thread, an import, the root: where the search for recursion ends */
+    bool is_thread;
+    int64_t bytes, blocks;
+} known_t;
+
+typedef struct {
+    writer_t w;
+    uint64_t random;
+    known_t *nodes; /* by number; those that were an answer */
+    uint32_t room;
+    heft_map_t map;          /* (parent, code, instruction) or (parent, name) -> node */
+    uint32_t places[PLACES]; /* code number, 0 = free */
+    uint32_t text_of[256];   /* by code number */
+    bool is_dead[256];
+    uint32_t code_n;
+    uint32_t *answers; /* nodes to go on from */
+    uint32_t answer_n;
+    struct {
+        uint32_t node, bytes;
+    } live[LIVE];
+    uint32_t live_n;
+    int64_t live_bytes;
+} model_t;
+
+static const char *const names[NAMES] = {"os", "os.path", "a", "b", "", "module.of.a.longer.name"};
+
+static uint64_t place_address(uint32_t place)
 {
-    heft_tree_t *tree = &((fixture_t *)*state)->tree;
-    uint32_t root = ((fixture_t *)*state)->thread, codes[12];
-    uint64_t random = 5;
-    for (uint32_t i = 0; i < 12; i++) {
-        heft_code_info_t info = code_info(0x10000 + i * 0x1000, i, "f");
-        codes[i] = heft_tree_add_code(tree, &info);
-    }
-    for (int walk = 0; walk < 6000 / SCALE; walk++) {
-        uint32_t node = root;
-        for (int depth = 0; depth < 60; depth++) {
-            uint32_t i = random_below(&random, 12);
-            node = child(tree, node, codes[i], 0x10000 + i * 0x1000, 2 * random_below(&random, 4), false);
-        }
-        heft_tree_count_alloc(tree, node, 10);
-    }
-    assert_true(tree->node_n <= HEFT_NODES_MAX);
-    assert_int_equal(tree->live_bytes, 60000 / SCALE);
-    assert_true(heft_tree_check(tree));
+    return 0x10000 + (uint64_t)place * 0x1000;
 }
 
-/* ---- the peak, and everything else that is counted, against a replay ------------------------------------------------
- */
+static what_t what_is(uint32_t text, uint32_t instr)
+{
+    if (text >= TEXTS - 3)
+        return text == TEXTS - 1 ? SWITCH : MACHINERY;
+    return instr == (uint32_t)-2 || (instr == 0 && text % 2) ? EARLY : PLAIN;
+}
 
-#define NODES 24u
-#define EVENTS 400u
+static uint64_t frame_key(uint32_t parent, uint32_t code, uint32_t instr)
+{
+    return heft_map_pair(parent, code << 16 | (instr & 0xFFFF));
+}
 
-typedef struct {
-    int64_t live_bytes, live_blocks, total_bytes, total_blocks, temp_bytes[HEFT_TEMP_SPANS],
-        temp_blocks[HEFT_TEMP_SPANS];
-} counts_t;
+static uint32_t get(const model_t *m, uint32_t parent, uint32_t code, uint32_t instr)
+{
+    return heft_map_get(&m->map, frame_key(parent, code, instr), 0);
+}
 
-typedef struct {
+/* The node that must answer for an instruction under `parent`; 0: a new one, whose parent is then *new_parent. */
+static uint32_t expect(const model_t *m, uint32_t parent, uint32_t code, uint32_t instr, uint32_t *new_parent)
+{
+    uint32_t known = get(m, parent, code, instr), outermost = 0, n = parent;
+    *new_parent = parent;
+    if (known != 0)
+        return known;
+    for (; !m->nodes[n].is_base; n = m->nodes[n].parent) {
+        if (m->nodes[n].code == code && m->nodes[n].instr == instr)
+            return n;
+        if (m->nodes[n].code == code)
+            outermost = n;
+    }
+    if (m->w.tree.node_n >= HEFT_TREE_FOLD_CODE && outermost != 0) {
+        *new_parent = m->nodes[outermost].parent;
+        known = get(m, *new_parent, code, instr);
+        if (known != 0)
+            return known;
+    }
+    if (m->w.tree.node_n >= HEFT_TREE_FLAT) {
+        while (!m->nodes[*new_parent].is_thread)
+            *new_parent = m->nodes[*new_parent].parent;
+        return get(m, *new_parent, code, instr);
+    }
+    return 0;
+}
+
+static void learn(model_t *m, uint32_t node, uint64_t key, known_t known)
+{
+    bool is_new;
+    assert_true(node < m->room);
+    *heft_map_put(&m->map, key, &is_new) = node;
+    assert_true(is_new);
+    m->nodes[node] = known;
+    m->answers[m->answer_n++] = node;
+}
+
+static uint32_t ask_for_import(model_t *m, uint32_t parent, uint64_t address, const heft_frame_info_t *frame)
+{
+    uint32_t name = random_below(&m->random, NAMES), node = child(&m->w.tree, parent, address, frame, names[name]);
+    uint64_t key = heft_map_pair(parent, 0xFFFF0000u | name);
+    uint32_t known = heft_map_get(&m->map, key, 0);
+    if (known != 0) {
+        assert_int_equal(node, known);
+        return node;
+    }
+    assert_int_equal(node, m->w.tree.node_n - 1);
+    assert_int_equal(m->w.tree.nodes[node].parent, parent);
+    assert_int_equal(m->w.tree.details[node].kind, HEFT_NODE_IMPORT);
+    learn(m, node, key, (known_t){.parent = parent, .is_base = true});
+    return node;
+}
+
+static uint32_t ask_for_frame(model_t *m, uint32_t parent, uint64_t address, const heft_frame_info_t *frame)
+{
+    uint32_t new_parent, expected = expect(m, parent, frame->code, frame->instr, &new_parent);
+    uint32_t before = m->w.tree.node_n, node = child(&m->w.tree, parent, address, frame, "");
+    if (expected != 0) {
+        assert_int_equal(node, expected);
+        return node;
+    }
+    const heft_detail_t *detail = &m->w.tree.details[node];
+    assert_true(node >= before);
+    assert_int_equal(m->w.tree.nodes[node].parent, new_parent);
+    assert_int_equal(detail->kind, HEFT_NODE_FRAME);
+    assert_int_equal(detail->what, frame->code);
+    assert_int_equal(detail->instr, frame->instr);
+    assert_int_equal(detail->line, frame->line);
+    assert_int_equal(detail->column, frame->column);
+    learn(m, node, frame_key(new_parent, frame->code, frame->instr),
+          (known_t){.parent = new_parent, .code = frame->code, .instr = frame->instr});
+    return node;
+}
+
+static void put_code(model_t *m, uint32_t place)
+{
+    heft_tree_t *tree = &m->w.tree;
+    uint32_t text = random_below(&m->random, TEXTS), same = 0;
+    char name[16];
+    snprintf(name, sizeof name, "text%u", text / 2); /* some differ in nothing but the key */
+    assert_int_equal(heft_tree_find_code(tree, place_address(place)), 0);
+    heft_code_info_t info = code_info(place_address(place), text, name);
+    uint32_t number = heft_tree_add_code(tree, &info);
+    for (uint32_t i = 1; i < m->code_n; i++)
+        same += m->is_dead[i] && m->text_of[i] == text;
+    if (same == 0) {
+        assert_int_equal(number, m->code_n);
+        m->code_n++;
+    } else { /* equal text comes back as itself */
+        assert_true(number < m->code_n && m->is_dead[number] && m->text_of[number] == text);
+    }
+    assert_int_equal(tree->header->code_n, m->code_n);
+    m->text_of[number] = text;
+    m->is_dead[number] = false;
+    m->places[place] = number;
+    assert_int_equal(heft_tree_find_code(tree, place_address(place)), number);
+}
+
+static void kill_code(model_t *m, uint32_t place)
+{
+    heft_tree_retire_code(&m->w.tree, place_address(place));
+    assert_int_equal(heft_tree_find_code(&m->w.tree, place_address(place)), 0);
+    if (m->places[place] != 0)
+        m->is_dead[m->places[place]] = true;
+    m->places[place] = 0;
+    for (uint32_t k = 0; k < 20; k++) { /* from wherever: it is no longer known */
+        uint32_t parent = m->answers[random_below(&m->random, m->answer_n)], unused = 0;
+        uint64_t ip = ip_of(place_address(place), 4 * random_below(&m->random, INSTRS));
+        assert_int_equal(heft_tree_find(&m->w.tree, parent, ip), 0);
+        assert_int_equal(heft_tree_probe(&m->w.tree, parent, ip, &unused), 0);
+        assert_int_equal(unused, 0);
+        assert_false(heft_tree_is_machinery(&m->w.tree, ip));
+    }
+}
+
+static void count(model_t *m, uint32_t node)
+{
+    heft_tree_t *tree = &m->w.tree;
+    if (m->live_n < LIVE && random_below(&m->random, 5) != 0) {
+        uint32_t bytes = random_below(&m->random, 1000);
+        heft_tree_count_alloc(tree, node, bytes);
+        m->nodes[node].bytes += bytes;
+        m->nodes[node].blocks++;
+        m->live_bytes += bytes;
+        m->live[m->live_n].node = node;
+        m->live[m->live_n++].bytes = bytes;
+    } else if (m->live_n > 0) {
+        uint32_t i = random_below(&m->random, m->live_n);
+        heft_tree_count_free(tree, m->live[i].node, m->live[i].bytes);
+        m->nodes[m->live[i].node].bytes -= m->live[i].bytes;
+        m->nodes[m->live[i].node].blocks--;
+        m->live_bytes -= m->live[i].bytes;
+        m->live[i] = m->live[--m->live_n];
+    }
+}
+
+static void step(model_t *m)
+{
+    uint32_t place = random_below(&m->random, PLACES), code = m->places[place];
+    if (random_below(&m->random, 300) == 0) {
+        kill_code(m, place);
+        return;
+    }
+    if (code == 0) {
+        put_code(m, place);
+        return;
+    }
+    /* on from a recent answer, so that paths get long, or from any */
+    uint32_t range = random_below(&m->random, 4) == 0 || m->answer_n < 5 ? m->answer_n : 5;
+    uint32_t parent = m->answers[m->answer_n - 1 - random_below(&m->random, range)];
+    uint32_t instr = random_below(&m->random, 9) == 0 ? (uint32_t)-2 : 4 * random_below(&m->random, INSTRS);
+    what_t what = what_is(m->text_of[code], instr);
+    heft_frame_info_t frame = {
+        .code = code,
+        .instr = instr,
+        .line = 1 + instr / 4 % 1000,
+        .column = (uint16_t)(1 + instr % 65535),
+        .incomplete = what == EARLY,
+        .machinery = what == MACHINERY || what == SWITCH,
+        .import_switch = what == SWITCH,
+    };
+    uint64_t address = place_address(place);
     uint32_t node;
-    uint32_t bytes;
-} live_t;
+    if (what == SWITCH)
+        node = ask_for_import(m, parent, address, &frame);
+    else if (what == PLAIN)
+        node = ask_for_frame(m, parent, address, &frame);
+    else
+        assert_int_equal(node = child(&m->w.tree, parent, address, &frame, ""), parent);
+    count(m, node);
+}
 
-static void compare(const fixture_t *f, const uint32_t *nodes, const counts_t *now, const counts_t *at_peak)
+static void compare_counts(const model_t *m)
 {
     heft_reader_t reader;
-    heft_err_t err;
-    assert_int_equal(heft_reader_open(&reader, f->path, &err), HEFT_OK);
-    for (uint32_t i = 0; i < NODES; i++) {
-        heft_amount_t peak = heft_reader_amount(&reader, nodes[i], HEFT_MOMENT_PEAK, 0);
-        heft_amount_t live = heft_reader_amount(&reader, nodes[i], HEFT_MOMENT_LIVE, 0);
-        heft_amount_t total = heft_reader_amount(&reader, nodes[i], HEFT_MOMENT_TOTAL, 0);
-        assert_int_equal(peak.bytes, at_peak[i].live_bytes);
-        assert_int_equal(peak.blocks, at_peak[i].live_blocks);
-        assert_int_equal(live.bytes, now[i].live_bytes);
-        assert_int_equal(live.blocks, now[i].live_blocks);
-        assert_int_equal(total.bytes, now[i].total_bytes);
-        assert_int_equal(total.blocks, now[i].total_blocks);
-        int64_t bytes = 0, blocks = 0;
-        for (uint32_t span = 0; span < HEFT_TEMP_SPANS; span++) {
-            heft_amount_t temporary = heft_reader_amount(&reader, nodes[i], HEFT_MOMENT_TEMPORARY, span);
-            bytes += now[i].temp_bytes[span];
-            blocks += now[i].temp_blocks[span];
-            assert_int_equal(temporary.bytes, bytes);
-            assert_int_equal(temporary.blocks, blocks);
-        }
+    read_back(&reader, m->w.path);
+    for (uint32_t i = 0; i < m->answer_n; i++) {
+        uint32_t node = m->answers[i];
+        heft_amount_t amount = heft_reader_amount(&reader, node, HEFT_MOMENT_LIVE, 0);
+        assert_int_equal(amount.bytes, m->nodes[node].bytes);
+        assert_int_equal(amount.blocks, m->nodes[node].blocks);
     }
+    assert_int_equal(reader.live.bytes, m->live_bytes);
+    assert_int_equal(reader.live.blocks, m->live_n);
     heft_reader_close(&reader);
 }
 
-static void replay(fixture_t *f, uint64_t seed)
+/* `before` steps in a small tree, then it is filled up, then `steps` more. */
+static void run_model(uint64_t seed, uint32_t before, uint32_t filled, uint32_t steps)
 {
-    heft_tree_t *tree = &f->tree;
-    uint32_t nodes[NODES];
-    counts_t now[NODES] = {0}, at_peak[NODES] = {0};
-    live_t live[EVENTS];
-    uint32_t live_n = 0;
-    int64_t sum = 0, highest = 0;
-    heft_code_info_t info = code_info(0x1000, seed, "f");
-    uint32_t code = heft_tree_add_code(tree, &info);
-    for (uint32_t i = 0; i < NODES; i++)
-        nodes[i] = child(tree, f->thread, code, 0x1000, 2 * i, false);
-    uint32_t events = 1 + random_below(&seed, EVENTS), growing = random_below(&seed, 3);
-    for (uint32_t e = 0; e < events; e++) {
-        bool is_request = live_n == 0 || random_below(&seed, 4) <= growing;
-        uint32_t i = is_request ? random_below(&seed, NODES) : 0,
-                 at = random_below(&seed, live_n + 1) % (live_n + !live_n);
-        if (is_request) {
-            live[live_n] = (live_t){i, random_below(&seed, 5000)};
-            heft_tree_count_alloc(tree, nodes[i], live[live_n].bytes);
-            now[i].live_bytes += live[live_n].bytes;
-            now[i].total_bytes += live[live_n].bytes;
-            now[i].live_blocks++;
-            now[i].total_blocks++;
-            sum += live[live_n++].bytes;
-        } else {
-            live_t block = live[at];
-            live[at] = live[--live_n];
-            uint32_t since = random_below(&seed, 6);
-            if (since < 4) {
-                if (since > 0 && tree->details[nodes[block.node]].temp == 0)
-                    heft_tree_add_temp(tree, nodes[block.node]);
-                heft_tree_count_temp(tree, nodes[block.node], block.bytes, since);
-                now[block.node].temp_bytes[since == 0 ? 0 : since == 1 ? 1 : 2] += block.bytes;
-                now[block.node].temp_blocks[since == 0 ? 0 : since == 1 ? 1 : 2]++;
-            }
-            heft_tree_count_free(tree, nodes[block.node], block.bytes);
-            if (random_below(&seed, 20) == 0) { /* a realloc that fails: the free never happened */
-                heft_tree_uncount_free(tree, nodes[block.node], block.bytes);
-                live[live_n++] = block;
-            } else {
-                now[block.node].live_bytes -= block.bytes;
-                now[block.node].live_blocks--;
-                sum -= block.bytes;
-            }
-        }
-        if (sum > highest) {
-            highest = sum;
-            memcpy(at_peak, now, sizeof now);
-        }
+    model_t *m = calloc(1, sizeof *m);
+    assert_non_null(m);
+    m->random = seed;
+    m->room = 16 + filled + 3 * (before + steps);
+    m->nodes = calloc(m->room, sizeof *m->nodes);
+    m->answers = calloc(before + steps + 16, sizeof *m->answers);
+    assert_true(m->nodes != NULL && m->answers != NULL);
+    writer_init(&m->w);
+    fill_tree(&m->w, 0); /* its code object comes first */
+    m->code_n = m->w.tree.header->code_n;
+    m->nodes[m->w.thread].is_base = m->nodes[m->w.thread].is_thread = true;
+    m->answers[m->answer_n++] = m->w.thread;
+    uint32_t second = heft_tree_thread(&m->w.tree, 4712, 0);
+    m->nodes[second].is_base = m->nodes[second].is_thread = true;
+    m->answers[m->answer_n++] = second;
+    for (uint32_t i = 0; i < before; i++)
+        step(m);
+    fill_tree(&m->w, filled);
+    for (uint32_t i = 0; i < steps; i++) {
+        step(m);
+        if (i % (steps / 10) == 0)
+            assert_true(heft_tree_check(&m->w.tree));
     }
-    assert_true(heft_tree_check(tree));
-    compare(f, nodes, now, at_peak);
+    assert_true(heft_tree_check(&m->w.tree));
+    assert_int_equal(m->w.tree.live_bytes, m->live_bytes);
+    assert_int_equal(m->w.tree.header->cut_events, 0);
+    assert_int_equal((m->w.tree.header->flags & HEFT_FLAG_PATHS_CUT) != 0, m->w.tree.node_n >= HEFT_TREE_FLAT);
+    compare_counts(m);
+    heft_ledger_seal(&m->w.ledger);
+    compare_counts(m);
+    writer_done(&m->w);
+    heft_map_done(&m->map);
+    free(m->nodes);
+    free(m->answers);
+    free(m);
 }
 
-static void test_counters_against_a_replay(void **state)
+static void test_a_tree_against_a_model(void **state)
 {
-    uint64_t traces = getenv("MEMHEFT_TEST_EXHAUSTIVE") != NULL ? 20000 : 1500 / SCALE;
     (void)state;
-    for (uint64_t seed = 1; seed <= traces; seed++) {
-        void *own = NULL;
-        set_up(&own);
-        replay(own, seed);
-        tear_down(&own);
+    uint32_t steps = HAS_SLOW_CHECKS ? 4000 : 30000;
+    for (uint64_t seed = 1; seed <= (is_exhaustive() ? 200 : 10); seed++)
+        run_model(seed, 0, 0, steps);
+}
+
+static void test_a_large_tree_against_a_model(void **state)
+{
+    (void)state;
+    uint32_t before = HAS_SLOW_CHECKS ? 800 : 3000, steps = HAS_SLOW_CHECKS ? 70 : 30000;
+    for (uint64_t seed = 1; seed <= (is_exhaustive() ? 100 : 2); seed++)
+        run_model(seed, before, HEFT_TREE_FOLD_CODE - (seed == 1 ? 50 : 0), steps); /* it gets large on the way */
+}
+
+static void test_a_flat_tree_against_a_model(void **state)
+{
+    (void)state;
+    uint32_t before = HAS_SLOW_CHECKS ? 800 : 3000, steps = HAS_SLOW_CHECKS ? 50 : 30000;
+    for (uint64_t seed = 1; seed <= (is_exhaustive() ? 30 : 1); seed++)
+        run_model(seed, before, HEFT_TREE_FLAT - 30, steps);
+}
+
+static void test_mutual_recursion_stays_bounded(void **state)
+{
+    heft_tree_t *tree = &((writer_t *)*state)->tree;
+    uint32_t root = ((writer_t *)*state)->thread, codes[12];
+    uint64_t random = 5;
+    uint32_t walks = HAS_SLOW_CHECKS ? 3 : 6000;
+    for (uint32_t i = 0; i < 12; i++)
+        codes[i] = add_code(tree, 0x10000 + i * 0x1000, i, "f");
+    if (HAS_SLOW_CHECKS)
+        fill_tree(*state, HEFT_TREE_FOLD_CODE);
+    for (uint32_t walk = 0; walk < walks; walk++) {
+        uint32_t node = root;
+        for (int depth = 0; depth < 60; depth++) {
+            uint32_t i = random_below(&random, 12);
+            node = plain_child(tree, node, codes[i], 0x10000 + i * 0x1000, 2 * random_below(&random, 4));
+        }
+        heft_tree_count_alloc(tree, node, 10);
     }
+    assert_true(tree->node_n <= HEFT_TREE_FLAT + 1000);
+    assert_int_equal(tree->live_bytes, walks * 10);
+    assert_int_equal(tree->header->cut_events, 0);
+    assert_true(heft_tree_check(tree));
+}
+
+/* Two functions that call each other have few paths, once the tree is large. */
+static void test_folding_by_function(void **state)
+{
+    heft_tree_t *tree = &((writer_t *)*state)->tree;
+    uint32_t root = ((writer_t *)*state)->thread;
+    uint32_t f = add_code(tree, 0x1000, 1, "f"), g = add_code(tree, 0x2000, 2, "g");
+    uint32_t f10 = plain_child(tree, root, f, 0x1000, 10), g10 = plain_child(tree, f10, g, 0x2000, 10);
+    uint32_t f20 = plain_child(tree, g10, f, 0x1000, 20);
+    assert_int_equal(tree->nodes[f20].parent, g10); /* still small: another line of f is another frame */
+    fill_tree(*state, HEFT_TREE_FOLD_CODE);
+    uint32_t f30 = plain_child(tree, g10, f, 0x1000, 30);
+    assert_int_equal(tree->nodes[f30].parent, root); /* beside the outermost activation */
+    assert_true(tree->details[f30].flags & HEFT_DETAIL_RECURSIVE);
+    assert_int_equal(plain_child(tree, g10, f, 0x1000, 20), f20); /* what was there stays as it is */
+    assert_int_equal(plain_child(tree, root, f, 0x1000, 30), f30);
+    assert_int_equal(plain_child(tree, f20, f, 0x1000, 30), f30);
+    uint32_t n = tree->node_n;
+    uint64_t random = 1;
+    for (int walk = 0; walk < 100; walk++) {
+        uint32_t node = root;
+        for (int depth = 0; depth < 60; depth++) {
+            bool is_f = random_below(&random, 2);
+            node = plain_child(tree, node, is_f ? f : g, is_f ? 0x1000 : 0x2000, 10 + 10 * random_below(&random, 3));
+        }
+    }
+    assert_true(tree->node_n <= n + 3 + 3 + 2 * 3 * 3 + 10); /* f, g, f under g, g under f, and what was odd before */
+    assert_true(heft_tree_check(tree));
+}
+
+static void test_a_flat_tree_keeps_the_innermost_line(void **state)
+{
+    writer_t *w = *state;
+    heft_tree_t *tree = &w->tree;
+    uint32_t f = add_code(tree, 0x1000, 1, "f"), g = add_code(tree, 0x2000, 2, "g");
+    uint32_t f10 = plain_child(tree, w->thread, f, 0x1000, 10), second = heft_tree_thread(tree, 4712, 0);
+    fill_tree(w, HEFT_TREE_FLAT);
+    assert_int_equal(tree->header->flags & HEFT_FLAG_PATHS_CUT, 0);
+    uint32_t g10 = plain_child(tree, f10, g, 0x2000, 10);
+    assert_int_equal(tree->nodes[g10].parent, w->thread);
+    assert_int_equal(tree->details[g10].line, 6);
+    assert_true(tree->header->flags & HEFT_FLAG_PATHS_CUT);
+    assert_int_equal(plain_child(tree, f10, g, 0x2000, 10), g10);
+    assert_int_equal(plain_child(tree, w->thread, g, 0x2000, 10), g10);
+    assert_int_equal(plain_child(tree, w->thread, f, 0x1000, 10), f10); /* known paths are as before */
+    uint32_t other = plain_child(tree, second, g, 0x2000, 10);
+    assert_int_equal(tree->nodes[other].parent, second); /* whose it is, is kept as well */
+    heft_frame_info_t early = {.code = g, .instr = 2, .incomplete = true};
+    assert_int_equal(child(tree, f10, 0x2000, &early, ""), f10);
+    assert_int_equal(tree->header->cut_events, 0);
+    assert_true(heft_tree_check(tree));
+}
+
+/* ---- no room ------------------------------------------------------------------------------------------------- */
+
+static void test_no_room_for_nodes(void **state)
+{
+    writer_t *w = *state;
+    heft_tree_t *tree = &w->tree;
+    uint32_t f = add_code(tree, 0x1000, 1, "f"), importer = add_code(tree, 0x3000, 3, "_find_and_load");
+    uint32_t f10 = plain_child(tree, w->thread, f, 0x1000, 10), f20 = plain_child(tree, f10, f, 0x1000, 20);
+    heft_tree_count_alloc(tree, f20, 1000);
+    limit_file_size(w->ledger.file_bytes);
+    fill_tree(w, UINT32_MAX); /* until no more fit: one of them is cut */
+    uint32_t n = tree->node_n;
+    assert_int_equal(n, w->ledger.columns[HEFT_COLUMN_NODE].mapped / sizeof(heft_node_t));
+    assert_int_equal(tree->header->flags, HEFT_FLAG_DISK_FULL);
+    assert_int_equal(tree->header->cut_events, 1);
+    assert_true(tree->details[w->thread].flags & HEFT_DETAIL_CUT);
+    assert_false(tree->details[f20].flags & HEFT_DETAIL_CUT);
+    /* a new path: its caller answers, each time */
+    assert_int_equal(plain_child(tree, f20, f, 0x1000, 30), f20);
+    assert_int_equal(plain_child(tree, f20, f, 0x1000, 30), f20);
+    assert_int_equal(tree->header->cut_events, 3);
+    assert_true(tree->details[f20].flags & HEFT_DETAIL_CUT);
+    /* what needs no node of its own is right all the same */
+    assert_int_equal(plain_child(tree, f20, f, 0x1000, 10), f10);
+    heft_frame_info_t early = {.code = f, .instr = 2, .incomplete = true},
+                      machinery = {.code = importer, .instr = 8, .machinery = true},
+                      import = {.code = importer, .instr = 4, .machinery = true, .import_switch = true};
+    assert_int_equal(child(tree, f20, 0x1000, &early, ""), f20);
+    assert_int_equal(child(tree, f20, 0x3000, &machinery, ""), f20);
+    assert_int_equal(tree->header->cut_events, 3);
+    assert_int_equal(child(tree, f20, 0x3000, &import, "m"), f20);
+    assert_int_equal(tree->header->cut_events, 4);
+    assert_int_equal(heft_tree_thread(tree, 4713, 0), 0);
+    assert_int_equal(tree->header->thread_n, 1);
+    assert_int_equal(tree->node_n, n);
+    heft_tree_count_alloc(tree, f20, 5);
+    heft_tree_retire_code(tree, 0x1000);
+    assert_int_equal(add_code(tree, 0x8000, 1, "f"), f);
+    assert_int_equal(plain_child(tree, w->thread, f, 0x8000, 10), f10);
+    assert_true(heft_tree_check(tree));
+    heft_reader_t reader;
+    read_back(&reader, w->path);
+    assert_int_equal(reader.live.bytes, 1005);
+    heft_reader_close(&reader);
+    /* there is room again: it is noticed after a while */
+    limit_file_size((uint64_t)RLIM_INFINITY);
+    uint32_t f30 = f20, tries = 0;
+    while (f30 == f20 && tries++ < 10000)
+        f30 = plain_child(tree, f20, f, 0x8000, 30);
+    assert_true(f30 >= n);
+    assert_int_equal(tree->nodes[f30].parent, f20);
+    assert_true(heft_tree_check(tree));
+}
+
+/* Under an address space limit a column is full long before the disk is. */
+static void test_a_column_is_full(void **state)
+{
+    writer_t *w = *state;
+    heft_tree_t *tree = &w->tree;
+    uint32_t max = HEFT_NODES_MAX / 16, f = add_code(tree, 0x1000, 1, "f");
+    uint32_t f10 = plain_child(tree, w->thread, f, 0x1000, 10);
+    fill_tree(w, UINT32_MAX);
+    assert_int_equal(tree->node_n, max);
+    assert_int_equal(tree->header->cut_events, 1);
+    assert_int_equal(tree->header->flags, 0);
+    assert_int_equal(plain_child(tree, f10, f, 0x1000, 20), f10);
+    assert_true(heft_tree_check(tree));
+}
+
+static void test_no_room_for_code_threads_temporaries(void **state)
+{
+    writer_t *w = *state;
+    heft_tree_t *tree = &w->tree;
+    uint32_t max = HEFT_CODES_MAX / 16;
+    fill_tree(w, HEFT_TEMPS_MAX / 16 + 1000);  /* and one code */
+    for (uint32_t n = 2; n < max + 100; n++) { /* more than there are bucket heads in the index */
+        uint32_t code = add_code(tree, 0x10000 + n * 0x1000, n, "f");
+        assert_int_equal(code, n < max ? n : 0);
+    }
+    assert_int_equal(tree->header->code_n, max);
+    for (uint32_t i = 2; i < max + 100; i += 7)
+        assert_int_equal(heft_tree_find_code(tree, 0x10000 + i * 0x1000), i < max ? i : 0);
+    assert_int_equal(plain_child(tree, w->thread, 0, 0x10000 + max * 0x1000, 10), w->thread);
+    assert_int_equal(tree->header->cut_events, 1);
+    heft_tree_retire_code(tree, 0x10000 + max * 0x1000); /* one without a number */
+    heft_tree_retire_code(tree, 0x10000 + 5 * 0x1000);
+    assert_int_equal(add_code(tree, 0x1000, 5, "f"), 5); /* revived ones need no room */
+    assert_true(heft_tree_check(tree));
+
+    uint32_t thread_n = tree->header->thread_n, node_n = tree->node_n;
+    while (heft_tree_thread(tree, 5000 + thread_n, 0) != 0)
+        thread_n++;
+    assert_int_equal(thread_n, tree->header->thread_n);
+    assert_int_equal(thread_n, HEFT_FORMAT_PAGE / sizeof(heft_thread_t));
+    assert_int_equal(tree->node_n, node_n + thread_n - 1); /* a thread without a record has no node either */
+    const heft_thread_t *threads = heft_ledger_threads(&w->ledger);
+    for (uint32_t i = 1; i < thread_n; i++) {
+        assert_int_equal(threads[i].native_id, 5000 + i);
+        assert_int_equal(tree->details[threads[i].node].what, i);
+    }
+
+    for (uint32_t i = 2; i < tree->node_n; i++)
+        heft_tree_add_temp(tree, i);
+    assert_int_equal(tree->header->temp_n, HEFT_TEMPS_MAX / 16);
+    assert_int_equal(tree->details[tree->node_n - 1].temp, 0);
+    heft_tree_count_temp(tree, tree->node_n - 1, 10, 2); /* the root's record serves */
+    heft_reader_t reader;
+    read_back(&reader, w->path);
+    assert_int_equal(heft_reader_amount(&reader, HEFT_TREE_ROOT, HEFT_MOMENT_TEMPORARY, 2).bytes, 10);
+    heft_reader_close(&reader);
+    assert_true(heft_tree_check(tree));
+}
+
+static void test_names(void **state)
+{
+    writer_t *w = *state;
+    heft_tree_t *tree = &w->tree;
+    heft_reader_t reader;
+    heft_code_info_t info = code_info(0x1000, 1, "f");
+    info.module = (heft_str_t){0};
+    uint32_t code = heft_tree_add_code(tree, &info);
+    heft_tree_name_module(tree, code, str("pkg.mod"));
+    heft_tree_name_thread(tree, w->thread, str("Main\xC3\xA9"));
+    heft_tree_name_thread(tree, w->thread, str("worker"));
+    read_back(&reader, w->path);
+    heft_text_t module = heft_reader_string(&reader, reader.codes[code].module),
+                file = heft_reader_string(&reader, reader.codes[code].file),
+                thread = heft_reader_string(&reader, reader.threads[0].name);
+    assert_true(module.len == 7 && memcmp(module.ptr, "pkg.mod", 7) == 0);
+    assert_true(file.len == 6 && memcmp(file.ptr, "app.py", 6) == 0);
+    assert_true(thread.len == 6 && memcmp(thread.ptr, "worker", 6) == 0);
+    assert_int_equal(reader.threads[0].native_id, 4711);
+    heft_reader_close(&reader);
+    assert_true(heft_tree_tool_bytes(tree) > 0);
 }
 
 int main(void)
 {
+#define WITH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+#define WITH_SMALL(test) cmocka_unit_test_setup_teardown(test, set_up_small, tear_down)
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_paths_are_told_apart_and_found_again, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_recursion_is_folded_but_not_across_imports, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_dead_code_is_never_mistaken_for_its_successor, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_a_loop_over_exec_does_not_grow_the_tree, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_mutual_recursion_stays_bounded, set_up, tear_down),
-        cmocka_unit_test(test_counters_against_a_replay),
+        WITH(test_paths_are_told_apart_and_found_again),
+        WITH(test_recursion_is_folded_but_not_across_imports),
+        WITH(test_what_stands_under_the_root_is_no_machinery),
+        WITH(test_dead_code_is_never_mistaken_for_its_successor),
+        WITH(test_text_is_all_that_is_known_of_it),
+        WITH(test_memos_of_a_dead_code_are_forgotten),
+        WITH(test_a_loop_over_exec_does_not_grow_the_tree),
+        cmocka_unit_test(test_a_tree_against_a_model),
+        cmocka_unit_test(test_a_large_tree_against_a_model),
+        cmocka_unit_test(test_a_flat_tree_against_a_model),
+        WITH(test_mutual_recursion_stays_bounded),
+        WITH(test_folding_by_function),
+        WITH(test_a_flat_tree_keeps_the_innermost_line),
+        WITH(test_no_room_for_nodes),
+        WITH_SMALL(test_a_column_is_full),
+        WITH_SMALL(test_no_room_for_code_threads_temporaries),
+        WITH(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
