@@ -87,7 +87,9 @@ static uint64_t key_of(const PyCodeObject *code)
  * nothing and runs no Python code. */
 static heft_str_t module_of(const heft_frame_t *frame, char buffer[HEFT_TEXT_MAX])
 {
-    if (heft_rec.guest || frame->f_globals == NULL || !PyDict_CheckExact(frame->f_globals))
+    /* a dict with other keys than plain strings compares them, by anybody's __eq__ */
+    if (heft_rec.guest || frame->f_globals == NULL || !PyDict_CheckExact(frame->f_globals) ||
+        ((PyDictObject *)frame->f_globals)->ma_keys->dk_kind == DICT_KEYS_GENERAL)
         return (heft_str_t){0};
     PyObject *name = PyDict_GetItemWithError(frame->f_globals, heft_rec.dunder_name);
     return name != NULL && PyUnicode_Check(name) ? heft_codes_text(name, buffer) : (heft_str_t){0};

@@ -257,6 +257,8 @@ typedef struct {
 /* It failed: the old block is still there, as if nothing had happened. */
 HEFT_COLD static void put_back(void *p, const resized_t *old)
 {
+    if (!heft_rec.on)
+        return;
     heft_bias_lock(&heft_rec.lock); /* the guest's side serves everybody */
     if (heft_rec.on && old->found != NOWHERE) {
         if (old->found == SMALL)

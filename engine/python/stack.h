@@ -17,6 +17,10 @@
  *   Only frames on the thread's own stack: generators keep the byte across yields; a coroutine that awaits another has
  *   a vacated slot instead.
  *
+ * What must not be written: the slot of a coroutine that waits while throw() runs in the one it awaits.  throw() links
+ * the frames by hand, nothing was taken off the stack, and nothing will be put there before the next throw().  A frame
+ * that stands at SEND has really sent (heft_frame_may_vouch, version.h).
+ *
  * What must not be pinned: a frame under a trace function, which may assign f_lineno to it.  Frames above it are not
  * stamped (3.11-3.13: a caller with a saved stack pointer that called through C; 3.14: tstate->tracing).
  *
@@ -153,7 +157,7 @@ static HEFT_NOINLINE uint32_t heft_stack_walk(heft_frame_t *top, uint32_t root)
         }
         if (depth == HEFT_FRAME_RUNNING)
             f->stacktop = heft_stamp_of(parent);
-        else if (depth >= 0 && i > 0 && called_inline(walk[i - 1], f))
+        else if (depth >= 0 && i > 0 && called_inline(walk[i - 1], f) && heft_frame_may_vouch(f, walk[i - 1]))
             heft_slot(f, depth) = (uintptr_t)node << 1 | 1;
     }
     return node;
@@ -254,7 +258,8 @@ static HEFT_NOINLINE uint32_t heft_stack_walk(const PyThreadState *ts, heft_fram
             f->visited = HEFT_STAMP;
         }
         node = heft_stack_child_at(node, f);
-        if (pin && i > 0 && has_vacated_slot(f, walk[i - 1]) && is_slot_inside(f))
+        if (pin && i > 0 && has_vacated_slot(f, walk[i - 1]) && heft_frame_may_vouch(f, walk[i - 1]) &&
+            is_slot_inside(f))
             f->stackpointer->bits = HEFT_SLOT_MARK | node;
     }
     return node;

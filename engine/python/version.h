@@ -29,6 +29,7 @@
 #pragma GCC diagnostic ignored "-Wsign-conversion"
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 #include "internal/pycore_code.h"
+#include "internal/pycore_dict.h"
 #include "internal/pycore_frame.h"
 #if PY_VERSION_HEX >= 0x030E0000
 #include "internal/pycore_interpframe.h"
@@ -38,6 +39,7 @@
 #include "internal/pycore_pymem.h"
 #include "internal/pycore_pystate.h"
 #include "internal/pycore_runtime.h"
+#include <opcode.h>
 #pragma GCC diagnostic pop
 
 #include <stdbool.h>
@@ -90,6 +92,26 @@ HEFT_INLINE bool heft_frame_is_incomplete(const heft_frame_t *f)
     return f->owner != FRAME_OWNED_BY_GENERATOR &&
            heft_frame_ip(f) <
                (uintptr_t)_PyCode_CODE(code) + (uintptr_t)code->_co_firsttraceable * sizeof(_Py_CODEUNIT);
+}
+
+/* May the free stack slot of `f`, in which its call has just vacated a place, hold what we know of it?  A Python
+ * function was called, which took its arguments; a coroutine was resumed, by SEND if `f` stands there, else by throw().
+ */
+HEFT_INLINE bool heft_frame_may_vouch(const heft_frame_t *f, const heft_frame_t *callee)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    if (callee->owner != FRAME_OWNED_BY_GENERATOR)
+        return true;
+    const _Py_CODEUNIT *ip = (const _Py_CODEUNIT *)heft_frame_ip(f);
+#if PY_VERSION_HEX < 0x030D0000
+    ip -= 1; /* the last unit of the instruction: SEND has one of cache */
+#endif
+    return ip->op.code == SEND || ip->op.code == SEND_GEN;
+#else
+    (void)f;
+    (void)callee;
+    return true;
+#endif
 }
 
 HEFT_INLINE PyObject *heft_frame_local(const heft_frame_t *f, int index)

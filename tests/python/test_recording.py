@@ -534,7 +534,7 @@ raise SystemExit(5)
 @pytest.mark.parametrize("variable", ["MEMHEFT_CHECK", "MEMHEFT_FULL_WALK"])
 def test_stamps_and_the_full_walk_agree(workplace: Workplace, variable: str) -> None:
     text = """
-import contextlib, functools, sys, threading
+import contextlib, functools, sys, threading, types
 kept = []
 def numbers(n):
     for i in range(n):
@@ -569,6 +569,25 @@ def jumper():
     c = [3]
     return a
 jump_from = jumper.__code__.co_firstlineno + 2
+class Stop(Exception): pass
+@types.coroutine
+def pause():
+    yield
+async def bottom():
+    while True:
+        try:
+            await pause()
+        except Stop:
+            kept.append([bytearray(100) for _ in range(50)])
+async def middle(): await bottom()
+async def top(): await middle()
+thrown = top()
+thrown.send(None)
+def here():
+    for _ in range(50): thrown.throw(Stop)
+def there():
+    for _ in range(50): thrown.throw(Stop)
+here(); there()
 for _ in range(20):
     list(nested(20))
     with Manager():
