@@ -116,8 +116,8 @@ HEFT_INLINE uint32_t *heft__blocks_word(const heft_blocks_t *blocks, const heft_
     return &blocks->shadow[pool->shadow + (product >> 15)];
 }
 
-/* Record a block of 1..512 bytes. */
-HEFT_INLINE void heft_blocks_put_small(heft_blocks_t *blocks, uintptr_t address, size_t size, uint32_t node)
+/* Record a block of 1..512 bytes.  False, as with heft_blocks_put_large, when there is no memory for it. */
+HEFT_INLINE bool heft_blocks_put_small(heft_blocks_t *blocks, uintptr_t address, size_t size, uint32_t node)
 {
     HEFT_DCHECK(size >= 1 && size <= HEFT_SMALL_MAX && node < 1u << 23);
     uint32_t low = (uint32_t)size - 1;
@@ -130,10 +130,12 @@ HEFT_INLINE void heft_blocks_put_small(heft_blocks_t *blocks, uintptr_t address,
             *word = node << 9 | low;
             uintptr_t base = address & ~(((uintptr_t)1 << HEFT_POOL_BITS) - 1);
             blocks->recent[low >> 4] = (heft_recent_pool_t){base, pool->shadow, pool->reciprocal};
-            return;
+            return true;
         }
     }
-    blocks->strays |= heft_blocks_put_large(blocks, address, size, node);
+    bool put = heft_blocks_put_large(blocks, address, size, node);
+    blocks->strays |= put;
+    return put;
 }
 
 /* Record a block that was just taken out of a shadow and shrunk where it stands: pymalloc keeps it in its pool although

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The allocator hooks: what runs on every request and every free of Python memory.
  *
- *     PyObject_Malloc -> obj_malloc -> pymalloc            n <= 512: recorded here
- *                                         '-> PyMem_RawMalloc -> raw_malloc -> malloc      n > 512: recorded there
+ *     PyObject_Malloc -> obj_malloc -> pymalloc            1 to 512 bytes: recorded here
+ *                                         '-> PyMem_RawMalloc -> raw_malloc -> malloc      else, and when no arena can
+ *                                                                                          be had: recorded there
  *
  * The real allocator is always called first, a free is recorded before it happens (another thread may be given the
  * address at once), and a realloc takes the old record out before and puts the new one in after.  Under an allocator
@@ -17,9 +18,13 @@
 #define SMALL_MAX HEFT_SMALL_MAX
 #define DOMAINS 3
 
-static PyMemAllocatorEx real[DOMAINS];
+static PyMemAllocatorEx real[DOMAINS], real_waiting[DOMAINS];
 static PyMemAllocatorEx ours[DOMAINS];
-static bool installed;
+static bool installed, waiting;
+
+/* The last block of at most SMALL_MAX bytes that RAW has recorded in this thread.  When pymalloc can get no arena it
+ * passes small requests on as well, and the hook above would record the same block once more. */
+static __thread void *last_small_raw __attribute__((tls_model("initial-exec")));
 
 /* Set while a realloc, or a foreign allocator, runs beneath us: its calls to other domains are its own business. */
 static __thread int nested __attribute__((tls_model("initial-exec")));
@@ -110,6 +115,30 @@ HEFT_INLINE bool begin_event(PyThreadState *ts)
 static void guest_request(PyThreadState *ts, void *p, size_t n, bool small);
 static void guest_free(PyThreadState *ts, void *p);
 
+/* Of a block that stood at a new one's address: it has been freed without our seeing it. */
+HEFT_INLINE void count_displaced(void)
+{
+    if (HEFT_UNLIKELY(heft_rec.blocks.displaced != 0)) {
+        heft_tree_count_free(&heft_rec.tree, heft_rec.blocks.displaced, heft_rec.blocks.displaced_size);
+        heft_rec.blocks.displaced = 0;
+    }
+}
+
+/* Make the block's record; false when there is no memory for it: then it must not be counted either. */
+HEFT_INLINE bool put_large(void *p, size_t n, uint32_t node)
+{
+    bool put = heft_blocks_put_large(&heft_rec.blocks, (uintptr_t)p, n, node);
+    count_displaced();
+    return put;
+}
+
+HEFT_INLINE bool put_small(void *p, size_t n, uint32_t node)
+{
+    bool put = heft_blocks_put_small(&heft_rec.blocks, (uintptr_t)p, n, node);
+    count_displaced();
+    return put;
+}
+
 HEFT_INLINE void record_small(void *p, size_t n)
 {
     PyThreadState *ts = heft_holder_tstate();
@@ -118,20 +147,9 @@ HEFT_INLINE void record_small(void *p, size_t n)
         return;
     }
     uint32_t node = current_node(ts);
-    heft_blocks_put_small(&heft_rec.blocks, (uintptr_t)p, n, node);
-    count_request(p, n, node);
+    if (put_small(p, n, node))
+        count_request(p, n, node);
     heft_bias_disown(&heft_rec.lock);
-}
-
-/* Put a block into the table of all sizes; one that was there already has been freed without our seeing it. */
-HEFT_INLINE bool put_large(void *p, size_t n, uint32_t node)
-{
-    bool put = heft_blocks_put_large(&heft_rec.blocks, (uintptr_t)p, n, node);
-    if (HEFT_UNLIKELY(heft_rec.blocks.displaced != 0)) {
-        heft_tree_count_free(&heft_rec.tree, heft_rec.blocks.displaced, heft_rec.blocks.displaced_size);
-        heft_rec.blocks.displaced = 0;
-    }
-    return put;
 }
 
 HEFT_INLINE void record_large(PyThreadState *ts, void *p, size_t n)
@@ -200,11 +218,7 @@ HEFT_COLD static void guest_request(PyThreadState *ts, void *p, size_t n, bool s
         uint32_t root = thread->node;
         /* its own frames cannot change while it is here; they may be read but not stamped */
         uint32_t node = ts == NULL ? root : heft_stack_full(heft_top_frame(ts), root);
-        bool put = true;
-        if (small)
-            heft_blocks_put_small(&heft_rec.blocks, (uintptr_t)p, n, node);
-        else
-            put = put_large(p, n, node);
+        bool put = small ? put_small(p, n, node) : put_large(p, n, node);
         if (put) {
             heft_tree_count_alloc(&heft_rec.tree, node, n);
             remember(recent_of(thread), p);
@@ -287,11 +301,13 @@ HEFT_INLINE void record_resized(PyThreadState *ts, void *before, const resized_t
         return;
     }
     uint32_t node = current_node(ts);
+    bool put = true;
     if (p == before)
         heft_blocks_put_shrunk(&heft_rec.blocks, (uintptr_t)p, n, node);
     else
-        heft_blocks_put_small(&heft_rec.blocks, (uintptr_t)p, n, node);
-    count_request(p, n, node);
+        put = put_small(p, n, node);
+    if (put)
+        count_request(p, n, node);
     heft_bias_disown(&heft_rec.lock);
 }
 
@@ -325,12 +341,19 @@ HEFT_INLINE void *resize(PyMemAllocatorEx *next, PyThreadState *ts, void *before
 /* ---- RAW: with or without the interpreter's lock ------------------------------------------------------------------
  */
 
+HEFT_INLINE void record_raw(void *p, size_t n)
+{
+    if (n - 1 < SMALL_MAX)
+        last_small_raw = p;
+    record_large(heft_current_tstate(), p, n);
+}
+
 static void *raw_malloc(void *ctx, size_t n)
 {
     PyMemAllocatorEx *next = ctx;
     void *p = next->malloc(next->ctx, n);
     if (HEFT_LIKELY(p != NULL && !nested))
-        record_large(heft_current_tstate(), p, n);
+        record_raw(p, n);
     return p;
 }
 
@@ -339,7 +362,7 @@ static void *raw_calloc(void *ctx, size_t count, size_t size)
     PyMemAllocatorEx *next = ctx;
     void *p = next->calloc(next->ctx, count, size);
     if (HEFT_LIKELY(p != NULL && !nested))
-        record_large(heft_current_tstate(), p, count * size);
+        record_raw(p, count * size);
     return p;
 }
 
@@ -347,6 +370,8 @@ static void raw_free(void *ctx, void *p)
 {
     PyMemAllocatorEx *next = ctx;
     if (HEFT_LIKELY(p != NULL)) {
+        if (p == last_small_raw)
+            last_small_raw = NULL;
         if (HEFT_UNLIKELY(p == (void *)heft_rec.ts))
             heft_rec.ts = HEFT_NOBODY; /* a thread state dies: another may get its address */
         /* nested as well: what lies beneath a realloc frees blocks of its own (tracemalloc's traces), and the block
@@ -426,7 +451,10 @@ HEFT_INLINE bool record_free_fast(void *p)
 
 static HEFT_NOINLINE void *small_slow(void *p, size_t n)
 {
-    record_small(p, n);
+    if (HEFT_UNLIKELY(p == last_small_raw))
+        last_small_raw = NULL; /* pymalloc has passed it on: recorded */
+    else
+        record_small(p, n);
     return p;
 }
 
@@ -450,7 +478,7 @@ static void *obj_calloc(void *ctx, size_t count, size_t size)
     PyMemAllocatorEx *next = ctx;
     void *p = next->calloc(next->ctx, count, size);
     if (HEFT_LIKELY(p != NULL && count * size - 1 < SMALL_MAX))
-        record_small(p, count * size);
+        return small_slow(p, count * size);
     return p;
 }
 
@@ -521,13 +549,14 @@ static void *any_realloc(void *ctx, void *p, size_t n)
 static void look_for_begin(void)
 {
     PyThreadState *ts = heft_current_tstate();
-    if (ts == NULL || ts->interp != heft_rec.interp)
+    if (!waiting || ts == NULL || ts->interp != heft_rec.interp)
         return;
     for (heft_frame_t *f = heft_top_frame(ts); f != NULL; f = f->previous) {
         if (!heft_frame_is_shim(f))
             return;
     }
-    heft_hooks_remove();
+    waiting = false;
+    heft_hooks_remove(); /* not if somebody stands on top by now: then these stay, beneath him, and only pass on */
     heft_recorder_begin();
     heft_hooks_install();
 }
@@ -570,13 +599,14 @@ static PyMemAllocatorEx *saved_by_tracemalloc(PyMemAllocatorDomain domain, PyMem
     return heft_is_tracemalloc_on() && current->malloc != ours[domain].malloc ? current->ctx : NULL;
 }
 
-static void set_allocators(const PyMemAllocatorEx table[DOMAINS])
+/* `next` keeps what stood there before; each pair of `table` and `next` is installed once. */
+static void set_allocators(const PyMemAllocatorEx table[DOMAINS], PyMemAllocatorEx next[DOMAINS])
 {
     for (int domain = 0; domain < DOMAINS; domain++) {
         PyMemAllocatorEx current, *saved = saved_by_tracemalloc((PyMemAllocatorDomain)domain, &current);
-        real[domain] = saved != NULL ? *saved : current;
+        next[domain] = saved != NULL ? *saved : current;
         ours[domain] = table[domain];
-        ours[domain].ctx = &real[domain];
+        ours[domain].ctx = &next[domain];
         if (saved != NULL)
             *saved = ours[domain];
         else
@@ -600,7 +630,8 @@ void heft_hooks_wait(void)
     PyMemAllocatorEx table[DOMAINS];
     for (int domain = 0; domain < DOMAINS; domain++)
         table[domain] = wait;
-    set_allocators(table);
+    waiting = true;
+    set_allocators(table, real_waiting);
 }
 
 void heft_hooks_install(void)
@@ -608,7 +639,7 @@ void heft_hooks_install(void)
     static const PyMemAllocatorEx raw = TABLE(raw), obj = TABLE(obj), any = TABLE(any);
     PyMemAllocatorEx table[DOMAINS] = {raw, plain_pymalloc ? obj : any, plain_pymalloc ? obj : any};
     _Static_assert(PYMEM_DOMAIN_RAW == 0 && PYMEM_DOMAIN_MEM == 1 && PYMEM_DOMAIN_OBJ == 2, "order of the table");
-    set_allocators(table);
+    set_allocators(table, real);
 }
 
 void heft_hooks_remove(void)
@@ -620,11 +651,11 @@ void heft_hooks_remove(void)
         PyMemAllocatorEx current;
         PyMem_GetAllocator((PyMemAllocatorDomain)domain, &current);
         if (current.malloc == ours[domain].malloc && current.ctx == ours[domain].ctx) {
-            PyMem_SetAllocator((PyMemAllocatorDomain)domain, &real[domain]);
+            PyMem_SetAllocator((PyMemAllocatorDomain)domain, ours[domain].ctx);
         } else if (heft_is_tracemalloc_on()) {
             PyMemAllocatorEx *saved = current.ctx;
             if (saved != NULL && saved->malloc == ours[domain].malloc && saved->ctx == ours[domain].ctx)
-                *saved = real[domain];
+                *saved = *(PyMemAllocatorEx *)ours[domain].ctx;
         }
         /* else somebody stands on top of us and still calls us: heft_rec.on is false, we only pass on */
     }
