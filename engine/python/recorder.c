@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -16,7 +17,7 @@
 #define TICKS 64
 #define RUSAGE_NS 50000000u
 
-heft_recorder_t heft_rec = {.ts = HEFT_NOBODY};
+heft_recorder_pages_t heft_recorder_pages __attribute__((aligned(4096)));
 
 /* ---- new call paths ---------------------------------------------------------------------------------------------- */
 
@@ -206,6 +207,9 @@ static bool is_jit_on(void)
 bool heft_recorder_open(const char *path)
 {
     heft_recorder_t *rec = &heft_rec;
+    rec->ts = HEFT_NOBODY;
+    /* old kernels (before 4.14) refuse: then the fork handler alone keeps children out */
+    (void)madvise(&heft_recorder_pages, sizeof heft_recorder_pages, MADV_WIPEONFORK);
     int error = heft_ledger_attach(&rec->ledger, path);
     if (error != 0) {
         errno = error;
@@ -262,8 +266,6 @@ void heft_recorder_set_careful(void)
 
 HEFT_COLD void heft_recorder_forget(void)
 {
-    if (heft_rec.ledger.header == NULL)
-        return;
     /* only this thread is left; another may have died inside the lock, so it is not taken */
     heft_rec.on = false;
     heft_rec.ts = HEFT_NOBODY;

@@ -62,7 +62,16 @@ typedef struct {
     PyObject *name_attribute, *dunder_name; /* "_name", "__name__": immortal for the process' life */
 } heft_recorder_t;
 
-extern heft_recorder_t heft_rec;
+/* On pages of its own, which a child made by fork finds zeroed (MADV_WIPEONFORK): off, nobody, no ledger.  So a child
+ * stays out of the parent's recording even if it was made without fork handlers. */
+#define HEFT_RECORDER_BYTES 8192
+typedef union {
+    heft_recorder_t rec;
+    char pages[HEFT_RECORDER_BYTES];
+} heft_recorder_pages_t;
+_Static_assert(sizeof(heft_recorder_pages_t) == HEFT_RECORDER_BYTES, "whole pages");
+extern heft_recorder_pages_t heft_recorder_pages;
+#define heft_rec (heft_recorder_pages.rec)
 
 /* ---- recorder.c -------------------------------------------------------------------------------------------------- */
 

@@ -648,3 +648,25 @@ while any(thread.is_alive() for thread in threads):
     found = header(recording)
     assert found["flags"] == 0
     assert found["lost_events"] == 0
+
+
+def test_a_child_without_fork_handlers(workplace: Workplace) -> None:
+    """A child made behind the handlers' back (_Fork, clone) shares the file's pages and must stay out of them."""
+    text = """
+import ctypes, os
+libc = ctypes.CDLL(None)
+def parent():
+    return [object() for _ in range(1000)]  # parent
+pid = libc._Fork() if hasattr(libc, "_Fork") else libc.syscall(57)
+if pid == 0:
+    exec("def f(n): return [bytes(n) for _ in range(100_000)]")
+    x = f(100)
+    os._exit(0)
+os.waitpid(pid, 0)
+kept = parent()
+"""
+    recording = workplace.record(text)
+    document = report(workplace, recording, "--total")
+    assert lines(document)[line_of(text, "parent")][1] >= 1000
+    assert document["totals"]["blocks"] < 50_000
+    assert header(recording)["flags"] == 0
