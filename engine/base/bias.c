@@ -7,7 +7,10 @@
 #include <linux/membarrier.h>
 #include <sched.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
+
+#define YIELDS 100
 
 /* The owner found a guest (or has to fence): step aside until no guest is left. */
 HEFT_COLD void heft__bias_own_slow(heft_bias_t *lock)
@@ -24,6 +27,13 @@ HEFT_COLD void heft__bias_own_slow(heft_bias_t *lock)
     }
 }
 
+static void pause_for(long ns)
+{
+    int saved_errno = errno;
+    nanosleep(&(struct timespec){.tv_nsec = ns}, NULL);
+    errno = saved_errno;
+}
+
 static void fence_everybody(heft_bias_t *lock)
 {
     if ((__atomic_load_n(&lock->attention, __ATOMIC_RELAXED) & HEFT_BIAS_FENCED) == 0) {
@@ -31,9 +41,10 @@ static void fence_everybody(heft_bias_t *lock)
         if (syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0)
             return;
         errno = saved_errno;
-        /* forbidden since: the program has confined itself.  From now on owners fence; one who was on his way in has
-         * long been seen, a failing system call takes longer than a store */
+        /* forbidden since: the program has confined itself.  From now on owners fence; the store of one who was on his
+         * way in without a fence is waited for, once in the process' life */
         __atomic_fetch_or(&lock->attention, HEFT_BIAS_FENCED, __ATOMIC_SEQ_CST);
+        pause_for(1000000);
     }
     if (!HEFT_TSAN)
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
@@ -44,8 +55,14 @@ void heft_bias_lock(heft_bias_t *lock)
     pthread_mutex_lock(&lock->mutex);
     __atomic_fetch_or(&lock->attention, HEFT_BIAS_GUEST, __ATOMIC_SEQ_CST);
     fence_everybody(lock);
-    while (__atomic_load_n(&lock->busy, __ATOMIC_SEQ_CST))
-        sched_yield();
+    /* the owner is inside for well below a microsecond, unless he has lost his core: to a thread of lower priority
+     * yielding gives nothing */
+    for (int i = 0; __atomic_load_n(&lock->busy, __ATOMIC_SEQ_CST); i++) {
+        if (i < YIELDS)
+            sched_yield();
+        else
+            pause_for(50000);
+    }
 }
 
 void heft_bias_unlock(heft_bias_t *lock)

@@ -5,6 +5,7 @@
 #include "base/region.h"
 
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include "base/compiler.h"
 
@@ -31,6 +32,13 @@ bool heft_region_init(heft_region_t *region, size_t bytes)
     madvise(p, bytes, MADV_NOHUGEPAGE);
     *region = (heft_region_t){.base = p, .reserved = bytes};
     return true;
+}
+
+size_t heft_region_share(size_t bytes)
+{
+    struct rlimit limit;
+    bool limited = getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+    return limited ? bytes / 16 : bytes;
 }
 
 bool heft_region_double(heft_region_t *region)

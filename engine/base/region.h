@@ -21,6 +21,9 @@ typedef struct {
  * Address space counts against RLIMIT_AS, so callers ask for what they may need and no more. */
 bool heft_region_init(heft_region_t *region, size_t bytes);
 
+/* How much of `bytes` to reserve: all, or a sixteenth where RLIMIT_AS makes the program pay for address space. */
+size_t heft_region_share(size_t bytes);
+
 void heft_region_done(heft_region_t *region);
 
 /* `bytes` more (rounded up to 16), zeroed; NULL when the region is full.  Owned by the region. */

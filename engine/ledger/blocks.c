@@ -70,11 +70,8 @@ static uint32_t *take_words(heft_blocks_t *blocks, uint32_t n)
     return words;
 }
 
-/* The pool entry of `address`, given a shadow for blocks of `size`'s class.  NULL: keep the block elsewhere. */
-HEFT_COLD heft_pool_t *heft__blocks_make_pool(heft_blocks_t *blocks, uintptr_t address, size_t size)
+static heft_pool_t *make_pool(heft_blocks_t *blocks, uintptr_t address, uint32_t units)
 {
-    uint32_t units = (uint32_t)(size + 15) / 16;
-    HEFT_ASSERT(units >= 1 && units <= HEFT_SMALL_CLASSES);
     heft_pool_t *pool = find_or_make_pool(blocks, address);
     if (pool == NULL)
         return NULL;
@@ -101,6 +98,17 @@ HEFT_COLD heft_pool_t *heft__blocks_make_pool(heft_blocks_t *blocks, uintptr_t a
     *pool = (heft_pool_t){
         .shadow = shadow, .units = (uint16_t)units, .reciprocal = (uint16_t)((32768 + units - 1) / units)};
     HEFT_ASSERT(!has_blocks(blocks, pool));
+    return pool;
+}
+
+/* The pool entry of `address`, given a shadow for blocks of `size`'s class.  NULL: keep the block elsewhere. */
+HEFT_COLD heft_pool_t *heft__blocks_make_pool(heft_blocks_t *blocks, uintptr_t address, size_t size)
+{
+    uint32_t units = (uint32_t)(size + 15) / 16;
+    HEFT_ASSERT(units >= 1 && units <= HEFT_SMALL_CLASSES);
+    int saved_errno = errno;
+    heft_pool_t *pool = make_pool(blocks, address, units);
+    errno = saved_errno;
     return pool;
 }
 
@@ -161,11 +169,14 @@ static bool grow_entries(heft_blocks_t *blocks)
     uint64_t slots = blocks->slots + blocks->slots / (blocks->slots < SMALL_SLOTS ? 1 : 8);
     size_t bytes = (slots + ENTRY_SLACK) * sizeof(heft_entry_t);
     if (bytes > blocks->entry_reserved) {
+        int saved_errno = errno;
         size_t reserve = blocks->entry_reserved * 2 > bytes ? blocks->entry_reserved * 2 : bytes;
         void *p = mremap(blocks->entries, blocks->entry_reserved, reserve, MREMAP_MAYMOVE);
+        if (p != MAP_FAILED)
+            madvise(p, reserve, MADV_NOHUGEPAGE);
+        errno = saved_errno;
         if (p == MAP_FAILED)
             return false;
-        madvise(p, reserve, MADV_NOHUGEPAGE);
         blocks->entries = p;
         blocks->entry_reserved = reserve;
     }
@@ -199,18 +210,29 @@ static void read_entry(const heft_entry_t *entry, size_t *size, uint32_t *node)
                                                                        << NODE_LOW_BITS;
 }
 
+/* The first free entry from `i` on. */
+static uint64_t end_of_run(const heft_blocks_t *blocks, uint64_t i)
+{
+    while (blocks->entries[i].key != 0)
+        i++;
+    return i;
+}
+
+/* One free entry always ends the last run. */
+static bool is_slack_full(const heft_blocks_t *blocks, uint64_t end)
+{
+    return end >= blocks->slots + ENTRY_SLACK - 1;
+}
+
 bool heft_blocks_put_large(heft_blocks_t *blocks, uintptr_t address, size_t size, uint32_t node)
 {
     uint64_t address44 = (uint64_t)address >> 3;
-    int saved_errno = errno;
     if (address44 >> ADDRESS_BITS != 0 || (uint64_t)size >> SIZE_BITS != 0 ||
         (blocks->entry_n >= blocks->entry_limit && !grow_entries(blocks) &&
          blocks->entry_n >= blocks->slots - blocks->slots / 32)) {
         blocks->lost++;
-        errno = saved_errno;
         return false;
     }
-    errno = saved_errno;
     heft_entry_t entry = {
         .key = address44 << NODE_LOW_BITS | (node & ((1u << NODE_LOW_BITS) - 1)),
         .size = (uint64_t)size | (uint64_t)(node >> NODE_LOW_BITS) << SIZE_BITS,
@@ -223,10 +245,12 @@ bool heft_blocks_put_large(heft_blocks_t *blocks, uintptr_t address, size_t size
         blocks->entries[i] = entry;
         return true;
     }
-    uint64_t end = i;
-    while (blocks->entries[end].key != 0)
-        end++;
-    if (end >= blocks->slots + ENTRY_SLACK - 1) { /* one free entry always ends the last run */
+    uint64_t end = end_of_run(blocks, i);
+    if (is_slack_full(blocks, end) && grow_entries(blocks)) {
+        i = seek(blocks, address44, &found);
+        end = end_of_run(blocks, i);
+    }
+    if (is_slack_full(blocks, end)) {
         blocks->lost++;
         return false;
     }
@@ -292,8 +316,8 @@ bool heft_blocks_init(heft_blocks_t *blocks)
     blocks->entry_reserved = ENTRY_RESERVE;
     blocks->slots = FIRST_SLOTS;
     blocks->entry_limit = entry_limit(FIRST_SLOTS);
-    if (!heft_region_init(&blocks->shadow_region, SHADOW_BYTES) ||
-        !heft_region_init(&blocks->index_region, INDEX_BYTES)) {
+    if (!heft_region_init(&blocks->shadow_region, heft_region_share(SHADOW_BYTES)) ||
+        !heft_region_init(&blocks->index_region, heft_region_share(INDEX_BYTES))) {
         heft_blocks_done(blocks);
         return false;
     }

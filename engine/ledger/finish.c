@@ -65,7 +65,7 @@ static int sum_file(int fd, off_t off, uint64_t bytes, uint32_t *crc)
     return error;
 }
 
-static int seal_file(int fd, heft_header_t *header)
+static int seal_file(int fd, const heft_header_t *header)
 {
     uint64_t done[HEFT_COLUMN_THREAD + 1] = {0};
     int error = 0;
@@ -85,8 +85,13 @@ static int seal_file(int fd, heft_header_t *header)
         if (error == 0)
             error = write_all(fd, &chunk, sizeof chunk, CHUNK_AT(i));
     }
-    header->state = HEFT_STATE_CLOSED;
-    return error != 0 ? error : write_all(fd, &header->state, sizeof header->state, offsetof(heft_header_t, state));
+    return error;
+}
+
+static int write_state(int fd, heft_state_t state)
+{
+    uint32_t word = state;
+    return write_all(fd, &word, sizeof word, offsetof(heft_header_t, state));
 }
 
 int heft_finish_exit(int fd, int exit_status)
@@ -95,10 +100,13 @@ int heft_finish_exit(int fd, int exit_status)
     int error = read_all(fd, &header, sizeof header, 0);
     if (error != 0)
         return error;
-    if (header.state == HEFT_STATE_RUNNING && exit_status >= 0)
+    bool is_end = header.state == HEFT_STATE_RUNNING && exit_status >= 0;
+    if (is_end)
         error = seal_file(fd, &header);
     if (error == 0)
         error = write_all(fd, &exit_status, sizeof exit_status, offsetof(heft_header_t, exit_status));
+    if (error == 0 && is_end) /* last: a closed recording has its status */
+        error = write_state(fd, HEFT_STATE_CLOSED);
     return error;
 }
 

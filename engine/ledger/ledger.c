@@ -27,6 +27,7 @@
 
 #include "base/compiler.h"
 #include "base/crc32c.h"
+#include "base/region.h"
 
 #define PAGE HEFT_FORMAT_PAGE
 #define REFUSALS 4096u /* failed attempts between two questions to a full disk */
@@ -74,13 +75,15 @@ static int ledger_fd(heft_ledger_t *ledger)
     if (is_our_file(ledger, ledger->fd))
         return ledger->fd;
     int fd = open(ledger->path, O_RDWR | O_CLOEXEC);
+    bool is_gone = fd < 0 && (errno == ENOENT || errno == ENOTDIR);
     if (fd >= 0 && !is_our_file(ledger, fd)) {
+        is_gone = true;
         close(fd);
         fd = -1;
     }
-    ledger->fd = fd < 0 ? -1 : move_high(fd);
-    if (ledger->fd < 0)
+    if (is_gone)
         ledger->header->flags |= HEFT_FLAG_FILE_GONE;
+    ledger->fd = fd < 0 ? -1 : move_high(fd);
     return ledger->fd;
 }
 
@@ -99,7 +102,8 @@ static bool add_chunk(heft_ledger_t *ledger, heft_chunk_kind_t kind, size_t byte
         error = posix_fallocate(fd, (off_t)off, (off_t)bytes);
     while (error == EINTR);
     if (error != 0) {
-        ledger->header->flags |= HEFT_FLAG_DISK_FULL;
+        if (error == ENOSPC || error == EDQUOT || error == EFBIG)
+            ledger->header->flags |= HEFT_FLAG_DISK_FULL;
         return false;
     }
     void *p =
@@ -237,15 +241,14 @@ int heft_ledger_create(const char *path, const void *meta, size_t meta_bytes, ui
     return error;
 }
 
-static bool reserve_columns(heft_ledger_t *ledger, size_t divisor)
+static bool reserve_columns(heft_ledger_t *ledger)
 {
     for (int kind = HEFT_COLUMN_NODE; kind <= HEFT_COLUMN_THREAD; kind++) {
         heft_column_t *column = &ledger->columns[kind];
-        size_t bytes = round_page(column_shapes[kind].element * column_shapes[kind].max / divisor);
+        size_t bytes = round_page(heft_region_share(column_shapes[kind].element * column_shapes[kind].max));
         void *p = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (p == MAP_FAILED) {
+        if (p == MAP_FAILED)
             return false;
-        }
         *column = (heft_column_t){.base = p, .reserved = bytes, .first = column_shapes[kind].first};
     }
     return true;
@@ -310,10 +313,7 @@ int heft_ledger_attach(heft_ledger_t *ledger, const char *path)
         error = ENOMEM;
     if (error == 0) {
         ledger->fd = move_high(ledger->fd);
-        /* a program under an address space limit keeps it for itself and gets a smaller tree */
-        struct rlimit limit;
-        bool limited = getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
-        if (!reserve_columns(ledger, limited ? 16 : 1))
+        if (!reserve_columns(ledger)) /* smaller under a limit: a smaller tree */
             error = ENOMEM;
     }
     if (error == 0) {
