@@ -184,7 +184,7 @@ typedef struct {
 } heft_thread_t;
 
 #define HEFT_THREAD_MAIN 1u
-#define HEFT_THREAD_SHARED 2u /* stands for all threads after the first HEFT_THREADS_MAX */
+#define HEFT_THREAD_SHARED 2u /* all threads after those that found a root, and those Python does not know */
 
 /* A string is a reference: byte offset into the string column, of { uint32_t length; bytes; padding to 4 }.
  * UTF-8 with surrogateescape'd bytes kept as three-byte surrogates; 0 = no string (the column starts with 4 unused

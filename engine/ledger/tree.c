@@ -6,7 +6,6 @@
 #include <string.h>
 
 #define FIRST_BUCKETS 2048u
-#define CODE_INDEX 4096u /* bucket heads of each index of code objects; chains grow with the program's text */
 
 /* Keys of nodes that have no instruction are odd, so that they never equal an address of one. */
 #define ODD_KEY(x) (((uint64_t)(x) << 1) | 1)
@@ -255,7 +254,7 @@ void heft_tree_name_thread(heft_tree_t *tree, uint32_t node, heft_str_t name)
 
 static uint32_t index_of(uint64_t key)
 {
-    return (uint32_t)((key * 0x9E3779B97F4A7C15u) >> 40) & (CODE_INDEX - 1);
+    return (uint32_t)((key * 0x9E3779B97F4A7C15u) >> 40) & (HEFT_TREE_CODE_INDEX - 1);
 }
 
 uint32_t heft_tree_find_code(const heft_tree_t *tree, uint64_t address)
@@ -277,15 +276,23 @@ static void make_live(heft_tree_t *tree, uint32_t number, const heft_code_info_t
     heft_ledger_codes(tree->ledger)[number].address = info->address;
 }
 
+/* Where a dead code object waits to come back: by all that tells it from others, since functions of equal shape have
+ * equal keys. */
+static uint32_t *dead_bucket(heft_tree_t *tree, uint64_t key, const heft_code_t *code)
+{
+    uint64_t text = (uint64_t)code->file << 40 ^ (uint64_t)code->name << 20 ^ code->first_line;
+    return &tree->dead_index[index_of(key ^ text * 0xD6E8FEB86659FD93u)];
+}
+
 /* A dead code object of the same text, taken out of the index of dead ones; or 0. */
 static uint32_t take_dead(heft_tree_t *tree, const heft_code_info_t *info, const heft_code_t *like)
 {
-    uint32_t *at = &tree->dead_index[index_of(info->key)];
+    uint32_t *at = dead_bucket(tree, info->key, like);
     for (; *at != 0; at = &tree->codes[*at].next_dead) {
         uint32_t number = *at;
         const heft_code_t *code = &heft_ledger_codes(tree->ledger)[number];
         if (tree->codes[number].key == info->key && code->file == like->file && code->name == like->name &&
-            (code->module == like->module || like->module == 0) && code->first_line == like->first_line) {
+            code->first_line == like->first_line) {
             *at = tree->codes[number].next_dead;
             return number;
         }
@@ -299,7 +306,6 @@ HEFT_COLD uint32_t heft_tree_add_code(heft_tree_t *tree, const heft_code_info_t 
     heft_code_t code = {
         .file = heft_strings_put(&tree->strings, info->file),
         .name = heft_strings_put(&tree->strings, info->name),
-        .module = heft_strings_put(&tree->strings, info->module),
         .first_line = info->first_line,
         .flags = info->flags,
     };
@@ -349,7 +355,7 @@ HEFT_COLD void heft_tree_retire_code(heft_tree_t *tree, uint64_t address)
         if (tree->memos[i].ip + 2 >= slot->base && tree->memos[i].ip < slot->end)
             tree->memos[i] = (heft_memo_t){0};
     }
-    uint32_t *head = &tree->dead_index[index_of(slot->key)];
+    uint32_t *head = dead_bucket(tree, slot->key, code);
     slot->base = slot->end = 0;
     slot->next_dead = *head;
     *head = number;
@@ -404,7 +410,7 @@ size_t heft_tree_tool_bytes(const heft_tree_t *tree)
     size_t bytes = (HEFT_TREE_MEMOS + HEFT_TREE_PLACES) * sizeof(heft_memo_t) +
                    ((size_t)tree->bucket_mask + 1) * sizeof(uint32_t) +
                    ((size_t)tree->strings.mask + 1) * sizeof(uint32_t);
-    bytes += (size_t)tree->header->code_n * sizeof(heft_code_slot_t) + 2 * CODE_INDEX * sizeof(uint32_t);
+    bytes += (size_t)tree->header->code_n * sizeof(heft_code_slot_t) + 2 * HEFT_TREE_CODE_INDEX * sizeof(uint32_t);
     for (uint32_t kind = HEFT_COLUMN_NODE; kind <= HEFT_COLUMN_THREAD; kind++)
         bytes += heft_ledger_column_bytes(tree->header, kind);
     return bytes + 2 * HEFT_FORMAT_PAGE;
@@ -416,7 +422,7 @@ bool heft_tree_init(heft_tree_t *tree, heft_ledger_t *ledger)
     tree->nodes = heft_ledger_nodes(ledger);
     tree->details = heft_ledger_details(ledger);
     tree->temps = heft_ledger_temps(ledger);
-    size_t code_bytes = HEFT_CODES_MAX * sizeof(heft_code_slot_t) + 2 * CODE_INDEX * sizeof(uint32_t);
+    size_t code_bytes = HEFT_CODES_MAX * sizeof(heft_code_slot_t) + 2 * HEFT_TREE_CODE_INDEX * sizeof(uint32_t);
     if (!heft_strings_init(&tree->strings, ledger) ||
         !heft_region_init(&tree->bucket_region, HEFT_NODES_MAX * sizeof(uint32_t)) ||
         !heft_region_init(&tree->memo_region, (HEFT_TREE_MEMOS + HEFT_TREE_PLACES) * sizeof(heft_memo_t)) ||
@@ -428,8 +434,8 @@ bool heft_tree_init(heft_tree_t *tree, heft_ledger_t *ledger)
     tree->bucket_mask = FIRST_BUCKETS - 1;
     tree->memos = (heft_memo_t *)(void *)tree->memo_region.base;
     tree->live_index = (uint32_t *)(void *)tree->code_region.base;
-    tree->dead_index = tree->live_index + CODE_INDEX;
-    tree->codes = (heft_code_slot_t *)(void *)(tree->dead_index + CODE_INDEX);
+    tree->dead_index = tree->live_index + HEFT_TREE_CODE_INDEX;
+    tree->codes = (heft_code_slot_t *)(void *)(tree->dead_index + HEFT_TREE_CODE_INDEX);
     uint32_t root = new_node(tree, 0, ODD_KEY(0), HEFT_NODE_ROOT);
     HEFT_ASSERT(root == HEFT_TREE_ROOT); /* attach mapped the first chunks */
     publish_node(tree, root);

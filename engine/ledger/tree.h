@@ -40,6 +40,8 @@
 #define HEFT_TREE_ROOT 1u
 #define HEFT_TREE_FOLD_CODE (1u << 16)
 #define HEFT_TREE_FLAT (1u << 18)
+#define HEFT_TREE_CODE_INDEX 4096u /* bucket heads of each index of code objects; chains grow with the program's text  \
+                                    */
 
 typedef struct {
     uint64_t key;                  /* what the code is, see heft_code_info_t */
@@ -88,7 +90,7 @@ typedef struct {
     uint64_t address;   /* of the code object: identifies it while it lives */
     uint64_t base, end; /* of its instructions */
     uint64_t key;
-    heft_str_t file, name, module; /* borrowed */
+    heft_str_t file, name; /* borrowed */
     uint32_t first_line;
     uint32_t flags; /* HEFT_CODE_* */
 } heft_code_info_t;
@@ -157,7 +159,7 @@ uint32_t heft_tree_find_code(const heft_tree_t *tree, uint64_t address);
 /* Register a code object; revives a dead one of the same text.  0 when the column is full. */
 uint32_t heft_tree_add_code(heft_tree_t *tree, const heft_code_info_t *info);
 
-/* Say in which module a code object runs, if it was not known when it was added. */
+/* Say in which module a code object runs. */
 void heft_tree_name_module(heft_tree_t *tree, uint32_t code, heft_str_t module);
 
 /* The code object at `address` is about to be freed: its nodes can no longer be found by instruction. */

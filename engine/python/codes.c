@@ -71,10 +71,10 @@ static uint32_t flags_of(heft_str_t file)
     return 0;
 }
 
-/* What tells one text from another besides file, name and first line: the size and the line table. */
+/* What tells one text from another besides file, name and first line: the size, the arguments and the line table. */
 static uint64_t key_of(const PyCodeObject *code)
 {
-    uint64_t h = 0xCBF29CE484222325u ^ (uint64_t)Py_SIZE(code);
+    uint64_t h = 0xCBF29CE484222325u ^ (uint64_t)Py_SIZE(code) ^ (uint64_t)(unsigned)code->co_argcount << 32;
     if (code->co_linetable != NULL && PyBytes_Check(code->co_linetable)) {
         const char *p = PyBytes_AS_STRING(code->co_linetable);
         for (Py_ssize_t n = PyBytes_GET_SIZE(code->co_linetable); n > 0; n--)
@@ -83,13 +83,18 @@ static uint64_t key_of(const PyCodeObject *code)
     return h;
 }
 
+/* A dict with other keys than exact strings compares them by anybody's __eq__. */
+static bool has_plain_keys(PyObject *dict)
+{
+    return ((PyDictObject *)dict)->ma_keys->dk_kind != DICT_KEYS_GENERAL;
+}
+
 /* __name__ of the frame's globals.  A lookup of an interned string in a dict of strings allocates
  * nothing and runs no Python code. */
 static heft_str_t module_of(const heft_frame_t *frame, char buffer[HEFT_TEXT_MAX])
 {
-    /* a dict with other keys than plain strings compares them, by anybody's __eq__ */
     if (heft_rec.guest || frame->f_globals == NULL || !PyDict_CheckExact(frame->f_globals) ||
-        ((PyDictObject *)frame->f_globals)->ma_keys->dk_kind == DICT_KEYS_GENERAL)
+        !has_plain_keys(frame->f_globals))
         return (heft_str_t){0};
     PyObject *name = PyDict_GetItemWithError(frame->f_globals, heft_rec.dunder_name);
     return name != NULL && PyUnicode_Check(name) ? heft_codes_text(name, buffer) : (heft_str_t){0};
@@ -138,7 +143,8 @@ void heft_codes_describe(heft_frame_t *frame, heft_frame_info_t *info)
     info->machinery = flags != 0;
     if (flags & HEFT_CODE_IMPORT_MACHINERY) {
         char buffer[HEFT_TEXT_MAX];
-        info->import_switch = equals(heft_codes_text(code->co_qualname, buffer), "_find_and_load");
+        info->import_switch =
+            code->co_argcount > 0 && equals(heft_codes_text(code->co_qualname, buffer), "_find_and_load");
     }
 }
 
@@ -170,6 +176,11 @@ PyObject *heft_plain_attribute(PyObject *object, PyObject *name)
 {
     PyTypeObject *type = object != NULL ? Py_TYPE(object) : NULL;
     if (type == NULL || type->tp_getattro != PyObject_GenericGetAttr || _PyType_Lookup(type, name) != NULL)
+        return NULL;
+    if (!PyType_HasFeature(type, Py_TPFLAGS_MANAGED_DICT))
+        return NULL;
+    PyObject *dict = heft_instance_dict(object);
+    if (dict != NULL && !has_plain_keys(dict))
         return NULL;
     return _PyObject_GenericGetAttrWithDict(object, name, NULL, 1);
 }

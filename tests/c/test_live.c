@@ -65,9 +65,9 @@ static void start(writer_t *w, const char *path, uint64_t seed)
                                  .key = i,
                                  .file = str(file),
                                  .name = str(name),
-                                 .module = str("module"),
                                  .first_line = 1};
         w->codes[i] = heft_tree_add_code(&w->tree, &info);
+        heft_tree_name_module(&w->tree, w->codes[i], str("module"));
     }
 }
 

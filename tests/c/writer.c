@@ -151,7 +151,6 @@ heft_code_info_t code_info(uint64_t address, uint64_t key, const char *name)
                               .key = key,
                               .file = str("app.py"),
                               .name = str(name),
-                              .module = str("app"),
                               .first_line = 1};
 }
 
