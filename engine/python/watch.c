@@ -14,6 +14,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -91,33 +92,40 @@ static int wait_status(int pidfd, uint64_t pid)
 
 /* ---- Watch ------------------------------------------------------------------------------------------------------- */
 
+/* What the thread that waits for the program's death works on.  It may outlive the object and the interpreter, so
+ * this is never freed, nor the header unmapped: one for each program that is watched. */
 typedef struct {
-    PyObject_HEAD int fd, pidfd;
+    int pidfd;
     heft_header_t *header; /* mapped, shared with the program */
     uint32_t died;         /* set by the thread; then the state's futex is woken */
+} target_t;
+
+typedef struct {
+    PyObject_HEAD int fd;
+    target_t *target;
 } HeftWatch;
 
 static void *wait_for_death(void *arg)
 {
-    HeftWatch *self = arg;
-    struct pollfd p = {.fd = self->pidfd, .events = POLLIN};
+    target_t *target = arg;
+    struct pollfd p = {.fd = target->pidfd, .events = POLLIN};
     while (poll(&p, 1, -1) < 0 && errno == EINTR)
         ;
-    __atomic_store_n(&self->died, 1, __ATOMIC_RELEASE);
-    syscall(SYS_futex, &self->header->state, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+    __atomic_store_n(&target->died, 1, __ATOMIC_RELEASE);
+    syscall(SYS_futex, &target->header->state, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
     return NULL;
 }
 
 /* Until the program has closed the recording or is dead.  The death flag is not the futex word, so a wake between the
  * test and the wait would be lost: the wait is bounded, and the thread's wake makes it short. */
-static void wait_for_end(HeftWatch *self)
+static void wait_for_end(target_t *target)
 {
     struct timespec bound = {.tv_sec = 1};
     for (;;) {
-        uint32_t state = __atomic_load_n(&self->header->state, __ATOMIC_ACQUIRE);
-        if (state == HEFT_STATE_CLOSED || __atomic_load_n(&self->died, __ATOMIC_ACQUIRE))
+        uint32_t state = __atomic_load_n(&target->header->state, __ATOMIC_ACQUIRE);
+        if (state == HEFT_STATE_CLOSED || __atomic_load_n(&target->died, __ATOMIC_ACQUIRE))
             return;
-        syscall(SYS_futex, &self->header->state, FUTEX_WAIT, state, &bound, NULL, 0);
+        syscall(SYS_futex, &target->header->state, FUTEX_WAIT, state, &bound, NULL, 0);
     }
 }
 
@@ -139,25 +147,26 @@ static void note_resident_peak(heft_header_t *header)
 static PyObject *watch_wait(PyObject *object, PyObject *unused)
 {
     HeftWatch *self = (HeftWatch *)object;
+    target_t *target = self->target;
     pthread_t thread;
     int status = -1;
     uint32_t state;
     (void)unused;
-    int error = pthread_create(&thread, NULL, wait_for_death, self);
+    int error = pthread_create(&thread, NULL, wait_for_death, target);
     if (error != 0) {
         errno = error;
         return PyErr_SetFromErrno(PyExc_OSError);
     }
     pthread_detach(thread);
-    Py_BEGIN_ALLOW_THREADS wait_for_end(self);
-    state = __atomic_load_n(&self->header->state, __ATOMIC_ACQUIRE);
+    Py_BEGIN_ALLOW_THREADS wait_for_end(target);
+    state = __atomic_load_n(&target->header->state, __ATOMIC_ACQUIRE);
     if (state != HEFT_STATE_CLOSED)
-        status = wait_status(self->pidfd, self->header->pid);
+        status = wait_status(target->pidfd, target->header->pid);
     Py_END_ALLOW_THREADS if (state == HEFT_STATE_CLOSED)
     {
-        note_resident_peak(self->header);
-        return self->header->exit_status < 0 ? Py_BuildValue("si", "signaled", -self->header->exit_status)
-                                             : Py_BuildValue("si", "exited", self->header->exit_status);
+        note_resident_peak(target->header);
+        int end = target->header->exit_status;
+        return end < 0 ? Py_BuildValue("si", "signaled", -end) : Py_BuildValue("si", "exited", end);
     }
     if (state == HEFT_STATE_CREATED)
         return Py_BuildValue("sO", "never-started", Py_None);
@@ -188,7 +197,7 @@ static PyObject *watch_add_source(PyObject *object, PyObject *blob)
 
 static PyObject *watch_done(PyObject *object, PyObject *unused)
 {
-    heft_header_t *header = ((HeftWatch *)object)->header;
+    heft_header_t *header = ((HeftWatch *)object)->target->header;
     (void)unused;
     __atomic_store_n(&header->drawn, 1, __ATOMIC_RELEASE);
     syscall(SYS_futex, &header->drawn, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
@@ -205,24 +214,36 @@ static int watch_init(PyObject *object, PyObject *args, PyObject *kwargs)
         PyErr_SetString(PyExc_TypeError, "Watch() takes no keyword arguments");
         return -1;
     }
+    if (self->target != NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "Watch() watches already");
+        return -1;
+    }
     if (!PyArg_ParseTuple(args, "O&i:Watch", PyUnicode_FSConverter, &path, &pidfd))
         return -1;
-    self->pidfd = pidfd;
-    self->fd = open(PyBytes_AS_STRING(path), O_RDWR | O_CLOEXEC);
+    int fd = open(PyBytes_AS_STRING(path), O_RDWR | O_CLOEXEC);
     void *p = MAP_FAILED;
-    if (self->fd >= 0 && fstat(self->fd, &st) == 0) {
+    if (fd >= 0 && fstat(fd, &st) == 0) {
         errno = EINVAL;
         if (st.st_size >= (off_t)(2 * HEFT_FORMAT_PAGE))
-            p = mmap(NULL, HEFT_FORMAT_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, self->fd, 0);
+            p = mmap(NULL, HEFT_FORMAT_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     }
-    if (p == MAP_FAILED) {
+    if (p == MAP_FAILED)
         PyErr_SetFromErrnoWithFilename(PyExc_OSError, PyBytes_AS_STRING(path));
-        Py_DECREF(path);
+    Py_DECREF(path);
+    target_t *target = p != MAP_FAILED ? malloc(sizeof *target) : NULL;
+    if (target == NULL) {
+        if (p != MAP_FAILED) {
+            munmap(p, HEFT_FORMAT_PAGE);
+            PyErr_NoMemory();
+        }
+        if (fd >= 0)
+            close(fd);
         return -1;
     }
-    Py_DECREF(path);
-    self->header = p;
-    self->header->watcher_pid = (uint64_t)getpid();
+    *target = (target_t){.pidfd = pidfd, .header = p};
+    target->header->watcher_pid = (uint64_t)getpid();
+    self->fd = fd;
+    self->target = target;
     return 0;
 }
 
@@ -230,8 +251,7 @@ static void watch_dealloc(PyObject *object)
 {
     HeftWatch *self = (HeftWatch *)object;
     PyTypeObject *type = Py_TYPE(object);
-    /* the mapping stays: the thread may still look at it, and the process ends with this object */
-    if (self->header != NULL)
+    if (self->target != NULL)
         close(self->fd);
     type->tp_free(object);
     Py_DECREF(type);
