@@ -34,6 +34,7 @@
 
 #if PY_VERSION_HEX >= 0x030C0000
 #define CANDIDATES_MAX 16
+#define STATIC_TLS_BYTES 65536
 
 typedef struct {
     const void *wanted;
@@ -60,7 +61,9 @@ static int collect_candidates(struct dl_phdr_info *info, size_t size, void *arg)
 }
 
 /* The interpreter reads it with a function call, twice as dear as the load itself.  The variable is not exported, but
- * it is the only thread-local word that holds the thread state now and NULL while the lock is released. */
+ * it is the only thread-local word that holds the thread state now and NULL while the lock is released.  Its distance
+ * from the thread pointer is the same in all threads only in the block that lies right below it; a libpython that was
+ * loaded later may have a block elsewhere, and is asked. */
 void heft_boot_find_tstate(void)
 {
     candidates_t c = {.wanted = PyThreadState_Get()};
@@ -77,14 +80,22 @@ void heft_boot_find_tstate(void)
             chosen_n++;
         }
     }
-    if (chosen_n == 1)
-        heft_rec.tstate_offset = (char *)c.found[chosen] - (char *)__builtin_thread_pointer();
+    ptrdiff_t offset = chosen_n == 1 ? (char *)c.found[chosen] - (char *)__builtin_thread_pointer() : 0;
+    if (offset < 0 && offset > -STATIC_TLS_BYTES)
+        heft_rec.tstate_offset = offset;
 }
 #else
 void heft_boot_find_tstate(void) {}
 #endif
 
 /* ---- the end ----------------------------------------------------------------------------------------------------- */
+
+static time_t monotonic_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec;
+}
 
 static void close_and_wait(int status)
 {
@@ -93,10 +104,11 @@ static void close_and_wait(int status)
         return;
     heft_ledger_close(&heft_rec.ledger, status);
     struct timespec slice = {.tv_nsec = 100000000};
-    for (int i = 0; header->watcher_pid != 0 && i < DRAW_SECONDS * 10; i++) {
+    time_t start = monotonic_seconds();
+    while (header->watcher_pid != 0 && __atomic_load_n(&header->drawn, __ATOMIC_ACQUIRE) == 0) {
         bool expected = header->watcher_pid == HEFT_WATCHER_EXPECTED; /* it has not said its number yet */
-        if (__atomic_load_n(&header->drawn, __ATOMIC_ACQUIRE) != 0 ||
-            (expected ? i >= START_SECONDS * 10 : kill((pid_t)header->watcher_pid, 0) != 0))
+        if (monotonic_seconds() - start > (expected ? START_SECONDS : DRAW_SECONDS) ||
+            (!expected && kill((pid_t)header->watcher_pid, 0) != 0))
             break;
         syscall(SYS_futex, &header->drawn, FUTEX_WAIT, 0, &slice, NULL, 0);
     }

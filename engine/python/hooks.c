@@ -11,7 +11,10 @@
  * there each domain records all its requests itself and marks the thread as nested for what lies beneath.
  *
  * Cost of a request: about 6 ns, of a free: 4 ns (docs/internals/overhead.md). */
+#define _GNU_SOURCE
 #include "python/recorder.h"
+
+#include <link.h>
 
 #include "python/stack.h"
 
@@ -20,7 +23,11 @@
 
 static PyMemAllocatorEx real[DOMAINS], real_waiting[DOMAINS];
 static PyMemAllocatorEx ours[DOMAINS];
-static bool installed, waiting;
+static bool waiting;
+
+/* RAW serves threads without the interpreter's lock, which may meet our function and a foreign ctx, or the other way
+ * round, while an allocator is being set.  So its hooks ignore their ctx, are installed once and stay. */
+#define REAL_RAW (&real[PYMEM_DOMAIN_RAW])
 
 /* The last block of at most SMALL_MAX bytes that RAW has recorded in this thread.  When pymalloc can get no arena it
  * passes small requests on as well, and the hook above would record the same block once more. */
@@ -277,8 +284,8 @@ HEFT_COLD static void put_back(void *p, const resized_t *old)
     if (heft_rec.on && old->found != NOWHERE) {
         if (old->found == SMALL)
             heft_blocks_put_shrunk(&heft_rec.blocks, (uintptr_t)p, old->size, old->node);
-        else if (!put_large(p, old->size, old->node))
-            heft_rec.tree.header->lost_events++;
+        else
+            (void)put_large(p, old->size, old->node); /* no room: counted as lost, and live for ever */
         heft_tree_uncount_free(&heft_rec.tree, old->node, old->size);
         if (old->by_owner)
             heft_rec.recent = old->recent;
@@ -350,8 +357,8 @@ HEFT_INLINE void record_raw(void *p, size_t n)
 
 static void *raw_malloc(void *ctx, size_t n)
 {
-    PyMemAllocatorEx *next = ctx;
-    void *p = next->malloc(next->ctx, n);
+    (void)ctx;
+    void *p = REAL_RAW->malloc(REAL_RAW->ctx, n);
     if (HEFT_LIKELY(p != NULL && !nested))
         record_raw(p, n);
     return p;
@@ -359,8 +366,8 @@ static void *raw_malloc(void *ctx, size_t n)
 
 static void *raw_calloc(void *ctx, size_t count, size_t size)
 {
-    PyMemAllocatorEx *next = ctx;
-    void *p = next->calloc(next->ctx, count, size);
+    (void)ctx;
+    void *p = REAL_RAW->calloc(REAL_RAW->ctx, count, size);
     if (HEFT_LIKELY(p != NULL && !nested))
         record_raw(p, count * size);
     return p;
@@ -368,7 +375,7 @@ static void *raw_calloc(void *ctx, size_t count, size_t size)
 
 static void raw_free(void *ctx, void *p)
 {
-    PyMemAllocatorEx *next = ctx;
+    (void)ctx;
     if (HEFT_LIKELY(p != NULL)) {
         if (p == last_small_raw)
             last_small_raw = NULL;
@@ -378,25 +385,26 @@ static void raw_free(void *ctx, void *p)
          * that is resized has been taken out */
         record_free(heft_current_tstate(), p, LARGE);
     }
-    next->free(next->ctx, p);
+    REAL_RAW->free(REAL_RAW->ctx, p);
 }
 
 static void *raw_realloc(void *ctx, void *p, size_t n)
 {
-    PyMemAllocatorEx *next = ctx;
+    (void)ctx;
     if (nested)
-        return next->realloc(next->ctx, p, n);
+        return REAL_RAW->realloc(REAL_RAW->ctx, p, n);
     if (p == NULL)
         return raw_malloc(ctx, n);
-    return resize(next, heft_current_tstate(), p, n, LARGE);
+    return resize(REAL_RAW, heft_current_tstate(), p, n, LARGE);
 }
 
 /* ---- OBJ and MEM above pymalloc -----------------------------------------------------------------------------------
  */
 
-/* The same as record_small for what nearly all requests are: the thread and its top frame as last time, the node first
- * in its bucket, the pool known.  No call and no change before all of that is certain, so that this needs no stack and
- * the other way can start from the beginning. */
+/* The same as record_small for what nearly all requests are: the same thread as last time, a top frame whose stamp
+ * knows the parent, a node that is remembered, a pool that is known.  It makes no call, so it needs no stack; and what
+ * it has changed when it gives up (`busy`, a stamp, a tick) does not keep the long way from starting at the beginning.
+ */
 HEFT_INLINE bool record_small_fast(void *p, size_t n)
 {
     PyThreadState *ts = heft_fast_tstate(heft_rec.tstate_offset);
@@ -451,10 +459,13 @@ HEFT_INLINE bool record_free_fast(void *p)
 
 static HEFT_NOINLINE void *small_slow(void *p, size_t n)
 {
-    if (HEFT_UNLIKELY(p == last_small_raw))
-        last_small_raw = NULL; /* pymalloc has passed it on: recorded */
-    else
+    if (HEFT_LIKELY(p != last_small_raw)) {
         record_small(p, n);
+        return p;
+    }
+    last_small_raw = NULL; /* pymalloc has passed it on: recorded */
+    if (begin_event(heft_holder_tstate()))
+        heft_bias_disown(&heft_rec.lock); /* the fast way may have left us inside */
     return p;
 }
 
@@ -545,7 +556,10 @@ static void *any_realloc(void *ctx, void *p, size_t n)
 
 /* ---- waiting for the main program -------------------------------------------------------------------------------- */
 
-/* We are loaded while the interpreter imports site.  The program begins when no Python frame is left. */
+static void remove_from(int first);
+
+/* We are loaded while the interpreter imports site.  The program begins when no Python frame is left.  MEM and OBJ are
+ * enough to see that. */
 static void look_for_begin(void)
 {
     PyThreadState *ts = heft_current_tstate();
@@ -556,7 +570,7 @@ static void look_for_begin(void)
             return;
     }
     waiting = false;
-    heft_hooks_remove(); /* not if somebody stands on top by now: then these stay, beneath him, and only pass on */
+    remove_from(PYMEM_DOMAIN_MEM); /* not if somebody stands on top by now: then these stay and only pass on */
     heft_recorder_begin();
     heft_hooks_install();
 }
@@ -591,19 +605,53 @@ static void wait_free(void *ctx, void *p)
 
 /* ---- installing -------------------------------------------------------------------------------------------------- */
 
-/* tracemalloc, if it was started before us, keeps its ctx pointing at the allocators it saved and puts those back when
- * it stops.  We slip in beneath it, or it would take us out. */
-static PyMemAllocatorEx *saved_by_tracemalloc(PyMemAllocatorDomain domain, PyMemAllocatorEx *current)
+/* Where the interpreter lies (python, or libpython). */
+static uintptr_t python_start, python_end;
+
+static int find_python(struct dl_phdr_info *info, size_t size, void *unused)
 {
-    PyMem_GetAllocator(domain, current);
-    return heft_is_tracemalloc_on() && current->malloc != ours[domain].malloc ? current->ctx : NULL;
+    (void)size;
+    (void)unused;
+    uintptr_t start = UINTPTR_MAX, end = 0;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        if (info->dlpi_phdr[i].p_type != PT_LOAD)
+            continue;
+        uintptr_t at = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
+        start = at < start ? at : start;
+        end = at + info->dlpi_phdr[i].p_memsz > end ? at + info->dlpi_phdr[i].p_memsz : end;
+    }
+    if ((uintptr_t)PyMem_SetAllocator < start || (uintptr_t)PyMem_SetAllocator >= end)
+        return 0;
+    python_start = start;
+    python_end = end;
+    return 1;
+}
+
+static bool is_pythons(uintptr_t address)
+{
+    return address >= python_start && address < python_end;
+}
+
+/* tracemalloc's hooks have a ctx that points at the allocators it saved, and it puts those back when it stops.  Whoever
+ * came before us and wants to stay on top must be slipped in beneath there, or be taken out with it.  The saved
+ * allocators, or NULL if `current` is not tracemalloc's: of Python's own allocators only the debug hooks have a ctx as
+ * well, and theirs begins with the letter of the domain. */
+static PyMemAllocatorEx *saved_by_tracemalloc(const PyMemAllocatorEx *current)
+{
+    PyMemAllocatorEx *saved = current->ctx;
+    if (!is_pythons((uintptr_t)current->malloc) || !is_pythons((uintptr_t)saved))
+        return NULL;
+    uintptr_t word = (uintptr_t)saved->ctx;
+    return word == 'r' || word == 'm' || word == 'o' ? NULL : saved;
 }
 
 /* `next` keeps what stood there before; each pair of `table` and `next` is installed once. */
-static void set_allocators(const PyMemAllocatorEx table[DOMAINS], PyMemAllocatorEx next[DOMAINS])
+static void set_allocators(const PyMemAllocatorEx table[DOMAINS], PyMemAllocatorEx next[DOMAINS], int first)
 {
-    for (int domain = 0; domain < DOMAINS; domain++) {
-        PyMemAllocatorEx current, *saved = saved_by_tracemalloc((PyMemAllocatorDomain)domain, &current);
+    for (int domain = first; domain < DOMAINS; domain++) {
+        PyMemAllocatorEx current;
+        PyMem_GetAllocator((PyMemAllocatorDomain)domain, &current);
+        PyMemAllocatorEx *saved = saved_by_tracemalloc(&current);
         next[domain] = saved != NULL ? *saved : current;
         ours[domain] = table[domain];
         ours[domain].ctx = &next[domain];
@@ -612,7 +660,27 @@ static void set_allocators(const PyMemAllocatorEx table[DOMAINS], PyMemAllocator
         else
             PyMem_SetAllocator((PyMemAllocatorDomain)domain, &ours[domain]);
     }
-    installed = true;
+}
+
+static bool are_ours(const PyMemAllocatorEx *allocators, int domain)
+{
+    return allocators->malloc == ours[domain].malloc && allocators->ctx == ours[domain].ctx;
+}
+
+static void remove_from(int first)
+{
+    for (int domain = first; domain < DOMAINS; domain++) {
+        PyMemAllocatorEx current;
+        PyMem_GetAllocator((PyMemAllocatorDomain)domain, &current);
+        PyMemAllocatorEx *saved = saved_by_tracemalloc(&current);
+        if (ours[domain].ctx == NULL)
+            continue;
+        if (are_ours(&current, domain))
+            PyMem_SetAllocator((PyMemAllocatorDomain)domain, ours[domain].ctx);
+        else if (saved != NULL && are_ours(saved, domain))
+            *saved = *(PyMemAllocatorEx *)ours[domain].ctx;
+        /* else somebody stands on top of us and still calls us: heft_rec.on is false, we only pass on */
+    }
 }
 
 #define TABLE(name)                                                                                                    \
@@ -624,14 +692,12 @@ static bool plain_pymalloc;
 
 void heft_hooks_wait(void)
 {
-    const char *name = heft_is_tracemalloc_on() ? NULL : _PyMem_GetCurrentAllocatorName();
+    const char *name = _PyMem_GetCurrentAllocatorName(); /* NULL under tracemalloc, or anything unknown */
     plain_pymalloc = name != NULL && strcmp(name, "pymalloc") == 0;
-    static const PyMemAllocatorEx wait = TABLE(wait);
-    PyMemAllocatorEx table[DOMAINS];
-    for (int domain = 0; domain < DOMAINS; domain++)
-        table[domain] = wait;
+    dl_iterate_phdr(find_python, NULL);
+    static const PyMemAllocatorEx table[DOMAINS] = {{0}, TABLE(wait), TABLE(wait)};
     waiting = true;
-    set_allocators(table, real_waiting);
+    set_allocators(table, real_waiting, PYMEM_DOMAIN_MEM);
 }
 
 void heft_hooks_install(void)
@@ -639,24 +705,10 @@ void heft_hooks_install(void)
     static const PyMemAllocatorEx raw = TABLE(raw), obj = TABLE(obj), any = TABLE(any);
     PyMemAllocatorEx table[DOMAINS] = {raw, plain_pymalloc ? obj : any, plain_pymalloc ? obj : any};
     _Static_assert(PYMEM_DOMAIN_RAW == 0 && PYMEM_DOMAIN_MEM == 1 && PYMEM_DOMAIN_OBJ == 2, "order of the table");
-    set_allocators(table, real);
+    set_allocators(table, real, PYMEM_DOMAIN_RAW);
 }
 
 void heft_hooks_remove(void)
 {
-    if (!installed)
-        return;
-    installed = false;
-    for (int domain = 0; domain < DOMAINS; domain++) {
-        PyMemAllocatorEx current;
-        PyMem_GetAllocator((PyMemAllocatorDomain)domain, &current);
-        if (current.malloc == ours[domain].malloc && current.ctx == ours[domain].ctx) {
-            PyMem_SetAllocator((PyMemAllocatorDomain)domain, ours[domain].ctx);
-        } else if (heft_is_tracemalloc_on()) {
-            PyMemAllocatorEx *saved = current.ctx;
-            if (saved != NULL && saved->malloc == ours[domain].malloc && saved->ctx == ours[domain].ctx)
-                *saved = *(PyMemAllocatorEx *)ours[domain].ctx;
-        }
-        /* else somebody stands on top of us and still calls us: heft_rec.on is false, we only pass on */
-    }
+    remove_from(PYMEM_DOMAIN_MEM);
 }

@@ -10,7 +10,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define THREAD_STATES 8192u /* living thread states at a time; more share one record */
+/* Thread states with a record of their own, by address.  Records are not given back: a new thread mostly gets the
+ * address of a dead one, and where not, the HEFT_THREADS_MAX roots are used up long before. */
+#define THREAD_STATES 8192u
 #define WALK_FRAMES (1u << 21)
 #define TRIALS 512u
 #define RENAMES 64u
@@ -79,7 +81,7 @@ HEFT_COLD static void name_thread(heft_thread_state_t *thread)
         if (!heft_frame_is_shim(f))
             bottom = f;
     }
-    if (bottom == NULL || heft_frame_is_incomplete(bottom))
+    if (bottom == NULL || heft_frame_is_incomplete(bottom) || heft_frame_code(bottom)->co_argcount < 1)
         return;
     char buffer[HEFT_TEXT_MAX];
     heft_str_t function = heft_codes_text(heft_frame_code(bottom)->co_qualname, buffer);
@@ -217,11 +219,11 @@ bool heft_recorder_open(const char *path)
     }
     if (!heft_tree_init(&rec->tree, &rec->ledger) || !heft_blocks_init(&rec->blocks) ||
         !heft_region_init(&rec->thread_region, (THREAD_STATES + 1) * sizeof(heft_thread_state_t)) ||
-        !heft_region_init(&rec->walk_region, WALK_FRAMES * sizeof(heft_frame_t *)))
+        !heft_region_init(&rec->walk_region, heft_region_share(WALK_FRAMES * sizeof(heft_frame_t *))))
         return false; /* errno: the kernel's */
     rec->threads = (heft_thread_state_t *)(void *)rec->thread_region.base;
     rec->walk = (heft_frame_t **)(void *)rec->walk_region.base;
-    rec->walk_max = WALK_FRAMES;
+    rec->walk_max = (uint32_t)(rec->walk_region.reserved / sizeof(heft_frame_t *));
     rec->pid = getpid();
     rec->interp = PyInterpreterState_Main();
     rec->name_attribute = PyUnicode_InternFromString("_name");

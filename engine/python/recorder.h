@@ -105,7 +105,8 @@ uint32_t heft_recorder_child_slow(uint32_t parent, uint64_t ip, heft_frame_t *fr
 /* Fill in what the tree wants to know of the frame's instruction; registers the code object if it is new. */
 void heft_codes_describe(heft_frame_t *frame, heft_frame_info_t *info);
 
-/* The module that a frame of importlib's _find_and_load is after.  Borrowed from `buffer`. */
+/* The text of a str as UTF-8, cut to HEFT_TEXT_MAX bytes; "?" for anything else.  Borrowed from the str or from
+ * `buffer`; allocates nothing. */
 #define HEFT_TEXT_MAX (3u * 1024u)
 heft_str_t heft_codes_text(PyObject *unicode, char buffer[HEFT_TEXT_MAX]);
 
@@ -118,8 +119,9 @@ void heft_hooks_wait(void);    /* wait for the main program to begin, then recor
 void heft_hooks_install(void); /* record */
 void heft_hooks_remove(void);  /* as far as others' hooks on top of ours allow; passive in any case */
 
-/* Run `calls` allocations through the stack capture and compare with the interpreter's own frames; NULL or what is
- * wrong.  selftest.c */
+/* ---- selftest.c -------------------------------------------------------------------------------------------------- */
+
+/* NULL if this interpreter is laid out as the one we were compiled for, else why it cannot be recorded: one line. */
 const char *heft_selftest_layout(void);
 
 #endif

@@ -23,6 +23,7 @@ static bool are_offsets_ours(void)
     const _Py_DebugOffsets *o = &_PyRuntime.debug_offsets;
 #endif
     return memcmp(o->cookie, "xdebugpy", 8) == 0 && o->free_threaded == 0 &&
+           o->thread_state.size == sizeof(PyThreadState) &&
            o->thread_state.current_frame == offsetof(PyThreadState, current_frame) &&
            o->thread_state.interp == offsetof(PyThreadState, interp) &&
            o->thread_state.native_thread_id == offsetof(PyThreadState, native_thread_id) &&

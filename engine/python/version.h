@@ -35,6 +35,7 @@
 #include "internal/pycore_interpframe.h"
 #include "internal/pycore_interpframe_structs.h"
 #endif
+#include "internal/pycore_object.h"
 #include "internal/pycore_pylifecycle.h"
 #include "internal/pycore_pymem.h"
 #include "internal/pycore_pystate.h"
@@ -125,30 +126,18 @@ HEFT_INLINE PyObject *heft_frame_local(const heft_frame_t *f, int index)
 
 /* ---- the current thread ------------------------------------------------------------------------------------------ */
 
-/* The thread state attached to this thread, NULL when it does not hold the interpreter's lock. */
+/* The thread state attached to this thread, NULL when it does not hold the interpreter's lock.  3.11 has one variable
+ * for all threads, whose value may be another's and dying: it is compared, never followed.  (A thread that has gone
+ * into a subinterpreter there counts as without the lock.) */
 HEFT_INLINE PyThreadState *heft_current_tstate(void)
 {
 #if PY_VERSION_HEX < 0x030C0000
     PyThreadState *ts = (PyThreadState *)_Py_atomic_load_relaxed(&_PyRuntime.gilstate.tstate_current);
-    return ts != NULL && ts->thread_id == (unsigned long)pthread_self() ? ts : NULL;
-#else
-#if PY_VERSION_HEX >= 0x030D0000
-    return PyThreadState_GetUnchecked();
-#else
+    return ts != NULL && ts == PyGILState_GetThisThreadState() ? ts : NULL;
+#elif PY_VERSION_HEX < 0x030D0000
     return _PyThreadState_UncheckedGet();
-#endif
-#endif
-}
-
-/* The same for the hot path: by its offset from the thread pointer.  With offset 0 this is the thread pointer itself
- * (the first word of its own block), which is no thread state and equals none. */
-HEFT_INLINE PyThreadState *heft_fast_tstate(ptrdiff_t offset)
-{
-#if PY_VERSION_HEX < 0x030C0000
-    (void)offset;
-    return heft_current_tstate();
 #else
-    return *(PyThreadState **)((char *)__builtin_thread_pointer() + offset);
+    return PyThreadState_GetUnchecked();
 #endif
 }
 
@@ -162,22 +151,43 @@ HEFT_INLINE PyThreadState *heft_holder_tstate(void)
 #endif
 }
 
-HEFT_INLINE bool heft_is_tracemalloc_on(void)
+/* The same for the hot path: by its offset from the thread pointer.  With offset 0 this is the thread pointer itself
+ * (the first word of its own block), which is no thread state and equals none. */
+HEFT_INLINE PyThreadState *heft_fast_tstate(ptrdiff_t offset)
 {
 #if PY_VERSION_HEX < 0x030C0000
-    return _Py_tracemalloc_config.tracing != 0;
+    (void)offset;
+    return heft_holder_tstate();
 #else
-    return _PyRuntime.tracemalloc.config.tracing != 0;
+    return *(PyThreadState **)((char *)__builtin_thread_pointer() + offset);
 #endif
 }
 
-/* Did the main module end by a KeyboardInterrupt?  The interpreter then kills itself by SIGINT instead of exit(). */
+/* Did the main module end by a KeyboardInterrupt?  The interpreter then kills itself by SIGINT instead of exit().  The
+ * field is read only where the runtime is certain to look as it did when this was compiled; else no, and the watcher
+ * learns of the end from the kernel. */
 HEFT_INLINE bool heft_is_ending_by_sigint(void)
 {
 #if PY_VERSION_HEX < 0x030C0000
     return _Py_UnhandledKeyboardInterrupt != 0;
+#elif PY_VERSION_HEX < 0x030D0000
+    return Py_Version == PY_VERSION_HEX && _PyRuntime.signals.unhandled_keyboard_interrupt != 0;
 #else
-    return _PyRuntime.signals.unhandled_keyboard_interrupt != 0;
+    return _PyRuntime.debug_offsets.runtime_state.size == sizeof _PyRuntime &&
+           _PyRuntime.signals.unhandled_keyboard_interrupt != 0;
+#endif
+}
+
+/* The dict of an instance of a class of Python's making, if it has been made; borrowed. */
+HEFT_INLINE PyObject *heft_instance_dict(PyObject *object)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return (PyObject *)_PyObject_GetManagedDict(object);
+#elif PY_VERSION_HEX >= 0x030C0000
+    PyDictOrValues both = *_PyObject_DictOrValuesPointer(object);
+    return _PyDictOrValues_IsValues(both) ? NULL : _PyDictOrValues_GetDict(both);
+#else
+    return *_PyObject_ManagedDictPointer(object);
 #endif
 }
 

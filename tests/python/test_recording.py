@@ -670,3 +670,32 @@ kept = parent()
     assert lines(document)[line_of(text, "parent")][1] >= 1000
     assert document["totals"]["blocks"] < 50_000
     assert header(recording)["flags"] == 0
+
+
+def test_the_end_comes_while_no_arena_can_be_had(workplace: Workplace) -> None:
+    """Small requests that pymalloc passes on, down to the last one before the end, leave nobody inside the lock."""
+    text = """
+import re, resource
+kept = [None] * 4_000_000
+with open("/proc/self/status") as file:
+    size = int(re.search(r"VmSize:\\s+(\\d+)", file.read())[1]) << 10
+resource.setrlimit(resource.RLIMIT_AS, (size + (64 << 20), resource.RLIM_INFINITY))
+holes = [bytes(1000) for _ in range(20_000)]
+some = holes[::200]
+holes = None
+def fill():
+    n = 0
+    try:
+        while True:
+            kept[n] = object()  # kept
+            n += 1
+    except MemoryError:
+        pass
+fill()
+"""
+    workplace.write("app.py", text)
+    done = workplace.memheft("run", "-q", "-o", "app.heft", "app.py")
+    assert (done.code, done.err) == (0, "")
+    document = report(workplace, workplace.folder / "app.heft")
+    assert document["recording"]["complete"]
+    assert lines(document)[line_of(text, "kept")][1] > 100_000
