@@ -84,7 +84,9 @@ typedef struct {
     heft_times_t times;  /* of `self` */
     uint32_t key;
     uint32_t frame; /* first of the row's frames by rank; HEFT_NONE for threads */
-    uint32_t owner; /* LINE: the nearest own caller that carries most, as a frame; HEFT_NONE = none, or own itself */
+    uint32_t owner; /* LINE: the nearest own caller that carries most, as a frame; HEFT_NONE = own itself, or more of
+                       it has no own caller at all */
+    heft_amount_t owned;             /* what the owner carries of `self` */
     uint32_t import_first, import_n; /* LINE: names in heft_rows_t.imports, largest first */
 } heft_row_t;
 

@@ -462,7 +462,7 @@ static PyObject *row_as_tuple(const HeftRecording *rec, heft_by_t by, const heft
     return PACK(PyLong_FromUnsignedLongLong(row->self.bytes), PyLong_FromUnsignedLongLong(row->self.blocks),
                 PyLong_FromUnsignedLongLong(row->under.bytes), PyLong_FromUnsignedLongLong(row->under.blocks),
                 row_key(rec, by, rows, row), owner, time_as_int(row, row->times.first_ns),
-                time_as_int(row, row->times.last_ns));
+                time_as_int(row, row->times.last_ns), PyLong_FromUnsignedLongLong(row->owned.bytes));
 }
 
 static PyObject *view_rows(PyObject *object, PyObject *args)

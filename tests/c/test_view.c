@@ -349,10 +349,12 @@ static void compare_rows(const heft_view_t *view, heft_by_t by, rows_t *model)
 
 /* ---- owners and imports of lines ------------------------------------------------------------------------------- */
 
+/* The key of the own caller that carries most of a line; NULL when none does, or when more has no own caller. */
 static const char *model_owner(rows_t *owners, const recording_t *r, const stack_t *stacks, const char *line,
                                const options_t *o, heft_amount_t *best_amount)
 {
     char key[400];
+    uint64_t nobody = 0;
     owners->n = 0;
     for (uint32_t n = 1; n < r->header.node_n; n++) {
         const stack_t *s = &stacks[n];
@@ -362,8 +364,10 @@ static const char *model_owner(rows_t *owners, const recording_t *r, const stack
             continue;
         while (k < s->n && class_of(o, s->frames[k].file) != HEFT_CLASS_OWN)
             k++;
-        if (k == s->n)
+        if (k == s->n) {
+            nobody += s->amount.bytes;
             continue;
+        }
         frame_key(key, &s->frames[k], HEFT_BY_STACK);
         heft_amount_add(&row_at(owners, key)->self, s->amount);
     }
@@ -374,6 +378,8 @@ static const char *model_owner(rows_t *owners, const recording_t *r, const stack
             (row->self.bytes == best->self.bytes && row->self.blocks > best->self.blocks))
             best = row;
     }
+    if (best != NULL && nobody > best->self.bytes)
+        best = NULL;
     *best_amount = best != NULL ? best->self : (heft_amount_t){0, 0};
     return best != NULL ? best->key : NULL;
 }
@@ -406,6 +412,7 @@ static void compare_lines(const heft_view_t *view, rows_t *rows, const recording
         our_key(line, s, HEFT_BY_LINE, row);
         const char *owner = model_owner(rows, r, stacks, line, o, &best);
         assert_int_equal(owner != NULL, row->owner != HEFT_NONE);
+        assert_true(row->owned.bytes == best.bytes && row->owned.blocks == best.blocks);
         if (owner != NULL) { /* several may carry the same */
             frame_t f = frame_from(s, row->owner);
             frame_key(key, &f, HEFT_BY_STACK);

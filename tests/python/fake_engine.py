@@ -44,6 +44,7 @@ HEADER = {
 
 Frame = tuple[int, int, int, str, str, str | None]
 Numbers = tuple[int, int]
+Row = tuple[int, int, int, int, object, int, None, None, int]
 
 
 class EngineError(Exception):
@@ -139,7 +140,7 @@ class View:
             return file
         return imported if imported is not None else module
 
-    def rows(self, by: str) -> list[tuple[int, int, int, int, object, int, None, None]]:
+    def rows(self, by: str) -> list[Row]:
         sums: dict[Any, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
         owners: dict[Any, dict[int, int]] = defaultdict(lambda: defaultdict(int))
         imports: dict[Any, set[str]] = defaultdict(set)
@@ -162,17 +163,20 @@ class View:
                     if self._classes[self.frames[frame][0]] == OWN:
                         owners[keys[0]][frame] += count
                         break
-        rows: list[tuple[int, int, int, int, object, int, None, None]] = []
+                else:
+                    owners[keys[0]][-1] += count
+        rows: list[Row] = []
         for key, numbers in sums.items():
-            owner = (
-                max(owners[key], key=lambda frame: owners[key][frame], default=-1) if key in owners else -1
-            )
+            owner, owned = -1, 0
+            if by == "line" and key in owners and self._classes[key[0]] != OWN:
+                owner = max(owners[key], key=lambda frame: (owners[key][frame], frame))
+                owned = owners[key][owner] if owner >= 0 else 0
             shown: object = key
             if by == "line":
                 shown = (*key, tuple(sorted(imports[key])))
             elif by == "stack":
                 shown, owner = key
-            rows.append((numbers[0], numbers[1], numbers[2], numbers[3], shown, owner, None, None))
+            rows.append((numbers[0], numbers[1], numbers[2], numbers[3], shown, owner, None, None, owned))
         rows.sort(key=lambda row: (-row[0], self._sort_name(by, row[4])))
         return rows
 

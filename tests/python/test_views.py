@@ -100,6 +100,43 @@ def test_report_text(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("carried", "note"),
+    [
+        ({"read": 1000}, "<- load.py:5 read"),
+        ({"read": 900, "<module>": 100}, "<- load.py:5 read"),
+        ({"read": 620, "<module>": 380}, "<- load.py:5 read (62 %)"),
+        ({"read": 340, "<module>": 330, "": 330}, "<- load.py:5 read (34 %)"),
+        ({"read": 300, "<module>": 400, "": 300}, "<- load.py:8 <module> (40 %)"),
+        ({"read": 400, "": 600}, ""),
+        ({"read": 2, "": 998}, ""),
+        ({"": 1000}, ""),
+    ],
+    ids=str,
+)
+def test_whom_a_library_worked_for(
+    fake: Path, monkeypatch: pytest.MonkeyPatch, carried: dict[str, int], note: str
+) -> None:
+    """A line of one's own is named when it carries much of a library's, never when it carries a crumb."""
+    library = [SITE, 7, 1, "helper", "lib.deep.mod", None]
+    callers = {"read": [READ, MAIN], "<module>": [MAIN], "": []}
+    stacks = [stack([library, *callers[name]], size * MIB) for name, size in carried.items()]
+    fake.write_text(json.dumps(MODEL | {"stacks": stacks}))
+    line = run(monkeypatch, "report", str(fake)).splitlines()[2]
+    assert line.partition("mod.py:7 helper")[2].strip() == note
+    row = json.loads(run(monkeypatch, "report", str(fake), "--json"))["rows"][0]
+    assert ("owner" in row) == ("owner_bytes" in row)
+    if note:
+        assert row["owner_bytes"] == max(carried.values()) * MIB
+    for columns in range(45, 90):  # a name may be cut, the share may not: a bare name would mean nearly all
+        monkeypatch.setenv("COLUMNS", str(columns))
+        shown = run(monkeypatch, "report", str(fake)).splitlines()[2]
+        assert text.width(shown) <= columns
+        if "<-" in shown and "%" in note:
+            assert shown.endswith(note[-7:])
+    monkeypatch.delenv("COLUMNS")
+
+
 def test_tree_text(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(monkeypatch, "report", str(fake), "--tree").splitlines()[1:] == [
         "share      size      here  calls",
