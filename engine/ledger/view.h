@@ -16,7 +16,8 @@ typedef struct {
     heft_moment_t moment;
     uint32_t span;          /* HEFT_MOMENT_TEMPORARY: 0..2 */
     const uint8_t *classes; /* class of each file, stacks->file_n of them, each below HEFT_CLASSES_MAX; borrowed */
-    bool own;               /* charge to the nearest own frame instead of the innermost; to <interpreter> without one */
+    bool own;               /* charge to the nearest own frame instead of the innermost; without one to <interpreter>,
+                               or to <paths cut> if there may be one */
     uint32_t keep;          /* mask of classes: drop what is charged to files of others */
     const uint8_t *pattern; /* for each file: drop what is charged to it when 0; NULL = drop nothing; borrowed */
 } heft_view_options_t;
@@ -29,6 +30,7 @@ typedef struct {
 typedef struct {
     const heft_stacks_t *stacks; /* borrowed */
     heft_amount_t total;
+    heft_amount_t cut;    /* of it: on stacks of which only the innermost line was kept */
     heft_amount_t *self;  /* by vertex */
     heft_amount_t *under; /* by vertex */
     heft_times_t *times;  /* by vertex: of what is charged to it */

@@ -94,7 +94,7 @@ def _draw(recording: Opened) -> None:
     check = notices.check_line(recording)
     if check is not None:
         say("check", check.removeprefix("check: "))
-    for notice in notices.of_losses(recording):
+    for notice in notices.of_losses(recording) + notices.of_cut_paths(recording):
         paper.line(f"  note: {notice}", "warning")
 
 

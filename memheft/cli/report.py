@@ -14,9 +14,11 @@ from memheft.cli.parser import Parser
 if TYPE_CHECKING:
     from memheft import _engine
     from memheft._engine import _By, _Moment
+    from memheft.views.notices import Kind
     from memheft.views.paper import Paper
     from memheft.views.recording import Opened
     from memheft.views.sources import Sources
+    from memheft.views.table import Table
 
 DESCRIPTION = """\
 Say where the memory of a recorded program was.
@@ -275,7 +277,8 @@ def _rows(query: Query, view: _engine.View, limit: int | None) -> None:
             numbers.append("")
         what = "other" if len(rest) == 1 else "others"
         table.add(*numbers, f"({len(rest)} {what})", "")
-    _end(paper, query, table)
+    kind: Kind = "callers" if query.by == "stack" else "with calls" if inclusive else "sizes"
+    _end(paper, query, view, table, "own" if query.own else kind)
 
 
 def _tree(query: Query, view: _engine.View, fold: float | None, limit: int | None) -> None:
@@ -300,7 +303,7 @@ def _tree(query: Query, view: _engine.View, fold: float | None, limit: int | Non
     rows = Rows(query.recording, view, "line", sources, query.own)
     fold = FOLD if fold is None else fold
     root = tree.grow(view, query.inverted, fold, limit or 0)
-    _end(paper, query, tree.table(rows, root, whole, query.inverted, fold))
+    _end(paper, query, view, tree.table(rows, root, whole, query.inverted, fold), "callers")
 
 
 def _lines(query: Query, view: _engine.View, limit: int | None) -> None:
@@ -344,7 +347,7 @@ def _lines(query: Query, view: _engine.View, limit: int | None) -> None:
     )
     if annotated.text is None:
         paper.line("(its source is not in the recording, or was changed since)", "warning")
-    _end(paper, query, lines.table(annotated, whole, every_line=limit == 0))
+    _end(paper, query, view, lines.table(annotated, whole, every_line=limit == 0), "with calls")
 
 
 def _begin(query: Query, view: _engine.View) -> tuple[Paper, Sources, int]:
@@ -375,17 +378,15 @@ def _begin(query: Query, view: _engine.View) -> tuple[Paper, Sources, int]:
     return paper, Sources(recording), whole
 
 
-def _end(paper: Paper, query: Query, table: object) -> None:
+def _end(paper: Paper, query: Query, view: _engine.View, table: Table, kind: Kind) -> None:
     """The table, and what must be known to trust it."""
     from memheft.views import notices
-    from memheft.views.table import Table
 
-    assert isinstance(table, Table)
     if table.rows:
         paper.table(table)
     else:
         paper.line("nothing was allocated here", "quiet")
     if query.recording.engine.folded and query.by in ("stack",):
         paper.line("recursion is folded onto its first level", "quiet")
-    for text in notices.of(query.recording):
+    for text in notices.of(query.recording, view, kind):
         paper.line(f"note: {text}", "warning")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from memheft.views import sizes
-from memheft.views.names import INTERPRETER, STDLIB
+from memheft.views.names import INTERPRETER, PATHS_CUT, STDLIB
 from memheft.views.recording import Opened
 from memheft.views.sources import Sources
 from memheft.views.table import Cell, Place
@@ -155,8 +155,8 @@ class Rows:
     def place(self, file: int, line: int, function: str, guides: str = "") -> Place:
         """Where a line is."""
         name = self.recording.files[file]
-        if name == INTERPRETER:
-            return Place(INTERPRETER, guides=guides)
+        if name in (INTERPRETER, PATHS_CUT):
+            return Place(name, guides=guides)
         return Place(self.recording.names.short(name), line or None, function, guides)
 
     def note(self, file: int, line: int, function: str, module: str, imports: Iterable[str]) -> str:
@@ -164,6 +164,8 @@ class Rows:
         name = self.recording.files[file]
         if name == INTERPRETER:
             return NO_OWN if self._own else NO_PYTHON
+        if name == PATHS_CUT:
+            return NOT_KEPT
         source = self._sources.line(name, line, function, module) if self._sources is not None else None
         modules = list(imports)
         # `from a import b` may import much that it does not name.
@@ -176,6 +178,7 @@ class Rows:
 
 NO_PYTHON = "(no Python code was running)"
 NO_OWN = "(none of your own code was running)"
+NOT_KEPT = "(callers not kept)"
 NO_FRAME: Json = {
     "file": INTERPRETER,
     "line": None,

@@ -55,7 +55,8 @@ def draw(recording: Opened, end: End, width: int | None, blob: bytes | None, not
     if table.rows:
         lines.append("  at the peak")
         lines += draw_plain(table, width)
-    lines += [f"memheft: {text}" for text in notices.of_losses(recording) + notes]
+    losses = notices.of_losses(recording) + notices.of_cut_paths(recording)
+    lines += [f"memheft: {text}" for text in losses + notes]
     check = notices.check_line(recording)
     if check is None and os.environ.get("MEMHEFT_CHECK", "") not in ("", "0"):
         check = "check: 0 stacks compared, 0 mismatches"

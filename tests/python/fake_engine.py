@@ -13,6 +13,7 @@ from collections import defaultdict
 from typing import Any
 
 INTERPRETER = "<interpreter>"
+PATHS_CUT = "<paths cut>"
 OWN = 0
 HEADER = {
     "state": 4,
@@ -100,6 +101,7 @@ class View:
         self._files = recording.files
         self._classes = classes
         self._threads = recording.threads
+        self.cut_bytes = self.cut_blocks = 0
         self.frames: list[Frame] = []
         self._ids: dict[Frame, int] = {}
         # (thread, frame ids innermost first) -> numbers
@@ -111,11 +113,15 @@ class View:
             ids = [self._id(frame) for frame in stack["frames"]]
             if own:
                 # What no own code asked for is nobody's.
+                cut = [frame for frame in ids if recording.files[self.frames[frame][0]] == PATHS_CUT]
                 ids = [frame for frame in ids if classes[self.frames[frame][0]] == OWN]
-                ids = ids or [self._id([INTERPRETER, 0, 0, INTERPRETER, INTERPRETER, None])]
+                ids = ids or cut or [self._id([INTERPRETER, 0, 0, INTERPRETER, INTERPRETER, None])]
             site = self.frames[ids[0]][0] if ids else 0
             if not keep >> classes[site] & 1 or (pattern is not None and not pattern[site]):
                 continue
+            if stack["frames"][-1][0] == PATHS_CUT:
+                self.cut_bytes += count
+                self.cut_blocks += blocks
             key = (stack.get("thread", 0), tuple(ids))
             before = self._stacks[key]
             self._stacks[key] = (before[0] + count, before[1] + blocks)

@@ -91,6 +91,12 @@ def order(row: dict[str, Any]) -> tuple[str, int, str]:
     return row["file"], row.get("line") or 0, row.get("function", "")
 
 
+def test_paths_are_complete(recorded: Workplace) -> None:
+    document = report(recorded)
+    assert (document["recording"]["paths_cut"], document["totals"]["cut_bytes"]) == (False, 0)
+    assert "<paths cut>" not in {row["file"] for row in document["rows"]}
+
+
 def test_limit_keeps_the_sum(recorded: Workplace) -> None:
     everything = report(recorded)
     assert len(report(recorded, "--limit", "0")["rows"]) == len(everything["rows"])
@@ -350,6 +356,64 @@ def test_complete(workplace: Workplace, code: str, complete: bool, exit_code: in
         time.sleep(0.05)  # a killed process does not wait for its watcher
     assert (document["recording"]["complete"], document["recording"]["exit_code"]) == (complete, exit_code)
     assert document["rows"][0]["bytes"] >= 100_000
+
+
+MANY_PATHS = """\
+import json
+DEPTH = 18
+text = "".join(f"def f{i}():\\n    f{i + 1}()\\n    f{i + 1}()\\n" for i in range(DEPTH))
+kept = []
+made = {"kept": kept, "__name__": "made"}
+exec(compile(text + f"def f{DEPTH}():\\n    kept.append(bytes(100))\\n", "app_made.py", "exec"), made)
+made["f0"]()
+def mine():
+    return [json.loads("[1.5, 2.5]") for _ in range(1000)]
+x = mine()
+"""
+
+
+def test_more_call_paths_than_are_kept(workplace: Workplace) -> None:
+    """2 ** 18 paths to one line, then more: what lines asked for is exact, and what is not known is said."""
+    workplace.record(MANY_PATHS)
+    info = workplace.memheft("info", "app.heft", "--json").json
+    schema.check(info)
+    assert info["recording"]["paths_cut"] is True
+    assert "more call paths than a recording keeps" in workplace.memheft("info", "app.heft").out
+    lines = report(workplace, "--live")
+    assert lines["recording"]["paths_cut"] is True
+    made = lines["rows"][0]
+    assert (os.path.basename(made["file"]), made["line"]) == ("app_made.py", 56)
+    assert made["blocks"] >= 2**18
+    assert 2**17 < lines["totals"]["cut_blocks"] < lines["totals"]["blocks"]
+    assert lines["totals"]["cut_bytes"] < lines["totals"]["bytes"]
+
+    def cut(document: Any) -> Any:
+        return next(row for row in document["rows"] if row.get("file") == "<paths cut>")
+
+    own = report(workplace, "--live", "--own")
+    assert own["totals"]["bytes"] == lines["totals"]["bytes"]
+    assert cut(own)["bytes"] > 100_000  # json's, made for mine(), which is no longer known
+    assert cut(report(workplace, "--live", "--tree"))["inclusive_bytes"] == lines["totals"]["cut_bytes"]
+    stack = report(workplace, "--live", "--by", "stack")["rows"][0]["stack"]
+    assert [frame["function"] for frame in stack] == ["f18", "<paths cut>"]
+    for words, says in [
+        ([], "only the innermost line is known; what lines asked for themselves is exact"),
+        (["--own"], "they are charged to <paths cut>"),
+        (["--tree"], "they stand under <paths cut>"),
+        (["--tree", "--inverted"], "they stand under <paths cut>"),
+        (["--by", "stack"], "they stand under <paths cut>"),
+        (["--by", "function"], "`with calls` is too small"),
+        (["--lines", "app.py"], "`with calls` is too small"),
+        (["--by", "thread"], "what lines asked for themselves is exact"),
+    ]:
+        result = workplace.memheft("report", "app.heft", *words, environment={"COLUMNS": "80"})
+        assert (result.code, result.err) == (0, "")
+        (note,) = [line for line in result.out.splitlines() if line.startswith("note: ")]
+        assert says in note
+        assert "(none of your own code was running)" not in [
+            line for line in result.out.splitlines() if "<paths cut>" in line
+        ]
+    assert workplace.memheft("report", "app.heft", "--lines", "<paths cut>").code == 2
 
 
 # -- sources ---------------------------------------------------------------------------------------------
