@@ -7,6 +7,7 @@ import fnmatch
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
+from memheft.cli import last
 from memheft.cli.errors import UsageError
 from memheft.cli.open import open_recording
 from memheft.cli.parser import Parser
@@ -181,6 +182,7 @@ class Query:
         self.moment = cast("_Moment", options.moment)
         self.by = cast("_By", options.by or "line")
         self.span = span
+        self.is_named = options.file is not None
         self.own: bool = options.own
         self.json: bool = options.json
         self.inverted: bool = options.inverted
@@ -372,6 +374,8 @@ def _begin(query: Query, view: _engine.View) -> tuple[Paper, Sources, int]:
         title = "now"
     total = f"{sizes.size(view.total_bytes)} in {sizes.plural(view.total_blocks, 'block')}"
     paper.line(f"{clean(recording.label)}: {total} {title}{when}", "title")
+    if not query.is_named:
+        paper.line(f"from {clean(last.shown(recording.path))}", "quiet")
     if query.filters:
         of = f": {sizes.share(view.total_bytes, whole)} of {sizes.size(whole)}" if query.drops_rows else ""
         paper.line(clean(" ".join(query.filters)) + of)

@@ -402,10 +402,59 @@ def test_last_recording(workplace: Workplace, tmp_path: Path) -> None:
     workplace.write("app.py", KEEP)
     other = tmp_path / "elsewhere"
     other.mkdir()
-    one_error(workplace, "report", code=2, says="no recording named")
+    one_error(workplace, "report", code=1, says="no recording named")
     assert workplace.memheft("run", "-q", "-o", str(other / "x.heft"), "app.py").code == 0
     assert workplace.memheft("report", "--json").json["recording"]["path"] == str(other / "x.heft")
     (other / "x.heft").rename(workplace.folder / "moved.heft")
     assert workplace.memheft("report", "--json").json["recording"]["path"] == str(
         workplace.folder / "moved.heft"
     )
+
+
+def test_the_last_recording_is_one_of_this_folder(workplace: Workplace, tmp_path: Path) -> None:
+    def path(**options: Any) -> str:
+        text = workplace.memheft("report", **options)
+        assert (text.code, text.err) == (0, "")
+        path = str(workplace.memheft("report", "--json", **options).json["recording"]["path"])
+        folder = options.get("cwd", workplace.folder)
+        assert text.out.splitlines()[1] == "from " + path.removeprefix(f"{folder}/")
+        assert workplace.memheft("info", **options).out.startswith(path + ": ")
+        return path
+
+    def age(name: str, seconds: int) -> None:
+        os.utime(workplace.folder / name, (time.time() - seconds,) * 2)
+
+    workplace.write("app.py", KEEP)
+    here, there = workplace.folder, tmp_path / "elsewhere"
+    there.mkdir()
+    assert workplace.memheft("run", "-q", "-o", "old.heft", "app.py").code == 0
+    assert workplace.memheft("run", "-q", "-o", "new.heft", "app.py").code == 0
+    age("old.heft", 200)
+    age("new.heft", 100)
+    # what was last recorded in another folder is not what is meant here, but where there is no other it is
+    assert workplace.memheft("run", "-q", str(here / "app.py"), cwd=there).code == 0
+    (made,) = there.iterdir()
+    assert path() == str(here / "new.heft")
+    assert path(cwd=there) == str(made)
+    assert path(cwd=tmp_path) == str(made)
+    # what was last recorded from here into another folder is
+    assert workplace.memheft("run", "-q", "-o", str(there / "x.heft"), "app.py").code == 0
+    assert path() == str(there / "x.heft")
+    age("old.heft", -100)
+    assert path() == str(here / "old.heft")
+    (here / "folder.heft").mkdir()
+    assert path() == str(here / "old.heft")
+    named = workplace.memheft("report", "old.heft").out
+    assert "from " not in named.splitlines()[1]
+
+
+def test_a_note_of_the_last_recording_by_an_older_version(workplace: Workplace, tmp_path: Path) -> None:
+    path = workplace.record(KEEP)
+    state = tmp_path / "state" / "memheft" / "last"
+    path.rename(tmp_path / "x.heft")
+    for text in (f"{tmp_path}/x.heft\n", f"{tmp_path}/x.heft\0\n", f"{tmp_path}/x.heft\0relative\n"):
+        state.write_text(text)
+        assert workplace.memheft("report").code == 0
+    for text in ("", "\n", "\0\n", "\0/\n", "a\0b\0c\n"):
+        state.write_text(text)
+        assert workplace.memheft("report").code == 1
