@@ -21,7 +21,7 @@ Say what a recording is: its program, how taken, if complete, what was lost.
 
 EPILOG = """\
 FILE is the last recording if it is left out.
-exit code: 0 done, 1 the recording cannot be read, 2 wrong usage.
+exit code: 0 done, 1 the recording cannot be found or read, 2 wrong usage.
 """
 
 

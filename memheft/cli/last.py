@@ -15,7 +15,7 @@ def _state_file() -> str | None:
 
 
 def remember(path: str) -> None:
-    """Keep the name of a new recording and the folder we are in, as well as we can: no home folder is no error."""
+    """Keep the name of a new recording, and our folder, as well as we can: no home folder is no error."""
     state = _state_file()
     if state is None:
         return
@@ -80,5 +80,5 @@ def shown(path: str) -> str:
         folder = os.getcwd()
     except OSError:
         return path
-    near = path.removeprefix(folder.rstrip("/") + "/")
+    near = path.removeprefix(folder + "/")
     return f"./{near}" if near.startswith("-") else near

@@ -37,8 +37,9 @@ options:
   -h, --help     show this and exit
   --version      show the version and exit
 
-exit codes: 0 done, 1 memheft failed, 2 wrong usage; `memheft run` gives that of
-the program. MEMHEFT_DEBUG=1 shows an error's traceback. NO_COLOR is honoured.
+exit codes: 0 done, 1 memheft failed (a file cannot be found, read or written),
+2 wrong usage; `memheft run` gives that of the program.
+MEMHEFT_DEBUG=1 shows an error's traceback. NO_COLOR is honoured.
 """
 
 

@@ -35,7 +35,7 @@ Say where the memory of a recorded program was.
 
 EPILOG = """\
 FILE is the last recording if it is left out; it may still be being written.
-exit code: 0 done, 1 the recording cannot be read, 2 wrong usage.
+exit code: 0 done, 1 the recording cannot be found or read, 2 wrong usage.
 """
 
 SPANS = (1, 2, 4)
