@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+import sys
+from typing import IO, NoReturn
 
 from memheft.cli.errors import UsageError
 
@@ -19,6 +20,13 @@ class Parser(argparse.ArgumentParser):
             epilog=epilog,
             formatter_class=_Formatter,
         )
+
+    def print_help(self, file: IO[str] | None = None) -> None:
+        """Print the help; unlike argparse, fail if that fails."""
+        out = sys.stdout if file is None else file
+        if out is not None:
+            out.write(self.format_help())
+            out.flush()
 
     def error(self, message: str) -> NoReturn:
         """Raise what the command line turns into one line."""

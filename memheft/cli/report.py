@@ -73,10 +73,9 @@ def parser() -> Parser:
     )
 
     form = made.add_argument_group("form")
-    forms = form.add_mutually_exclusive_group()
-    forms.add_argument("--by", choices=GROUPINGS, help="what a row is (default: line)")
-    forms.add_argument("--tree", action="store_true", help="a tree of calls")
-    forms.add_argument("--lines", metavar="NAME", help="annotated source of FILE, FUNCTION or FILE:FUNCTION")
+    form.add_argument("--by", choices=GROUPINGS, help="what a row is (default: line)")
+    form.add_argument("--tree", action="store_true", help="a tree of calls, line by line")
+    form.add_argument("--lines", metavar="NAME", help="annotated source of FILE, FUNCTION or FILE:FUNCTION")
     form.add_argument(
         "--inverted", action="store_true", help="with --tree: from the lines that allocated to their callers"
     )
@@ -124,6 +123,7 @@ def main(args: Sequence[str]) -> int:
     options.moment = options.moment or "peak"
     limit = _number(options.limit, "--limit")
     fold = _percent(options.fold)
+    _check_form(options)
     if options.inverted and not options.tree:
         raise UsageError("--inverted goes with --tree", "memheft report --tree --inverted")
     if fold is not None and not options.tree:
@@ -142,6 +142,18 @@ def main(args: Sequence[str]) -> int:
     else:
         _rows(query, view, limit)
     return 0
+
+
+def _check_form(options: argparse.Namespace) -> None:
+    """A report has one form."""
+    if options.tree and options.by:
+        raise UsageError(
+            f"--by {options.by} does not go with --tree: a tree is made of lines",
+            f"memheft report --tree, or memheft report --by {options.by}",
+        )
+    if options.lines is not None and (options.tree or options.by):
+        other = "--tree" if options.tree else f"--by {options.by}"
+        raise UsageError(f"--lines does not go with {other}", "one of them at a time")
 
 
 def _span(text: str | None) -> int | None:

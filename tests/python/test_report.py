@@ -237,11 +237,15 @@ def test_pipes_and_full_disks(recorded: Workplace) -> None:
     broken = recorded.command(["bash", "-c", f"{script} | true; echo ${{PIPESTATUS[0]}}"])
     assert broken.err == ""
     assert broken.out.strip() in ("0", "141")
-    full = recorded.command(["sh", "-c", f"{script} > /dev/full"])
-    assert (full.code, full.err.count("\n")) == (1, 1)
-    assert full.err.startswith("memheft: error: cannot write the output")
     closed = recorded.command(["sh", "-c", f"{script} >&-"])
     assert "Traceback" not in closed.err
+    for words in (
+        "report app.heft --json", "report app.heft", "report app.heft --tree", "report app.heft --lines app.py",
+        "info app.heft", "info app.heft --json", "--help", "--version", "report --help", "info -h", "run --help",
+    ):  # fmt: skip
+        full = recorded.command(["sh", "-c", f"{' '.join(MEMHEFT)} {words} > /dev/full"])
+        assert (full.code, full.err.count("\n")) == (1, 1), words
+        assert full.err.startswith("memheft: error: cannot write the output: No space left on device")
 
 
 @pytest.mark.parametrize(
@@ -257,7 +261,9 @@ def test_pipes_and_full_disks(recorded: Workplace) -> None:
         (["--inverted"], "--tree"),
         (["--by", "colour"], "colour"),
         (["--peak", "--live"], "not allowed"),
-        (["--tree", "--by", "line"], "not allowed"),
+        (["--tree", "--by", "line"], "--by line does not go with --tree: a tree is made of lines"),
+        (["--lines", "app.py", "--by", "file"], "--lines does not go with --by file"),
+        (["--lines", "app.py", "--tree"], "--lines does not go with --tree"),
         (["--only", "mine"], "mine"),
         (["--only", "own", "--no-own"], "leave nothing"),
         (["two.heft"], "two.heft"),
@@ -307,6 +313,12 @@ def test_bad_recordings(recorded: Workplace, tmp_path: Path, verb: str) -> None:
         schema.check(document.json)
         if path.stem in ("empty", "foreign", "newer", "truncated", "missing"):
             assert document.json["code"] == path.stem
+            assert "at byte" not in text.err
+        if path.stem in ("truncated", "short"):
+            assert document.json["code"] == "truncated"
+            assert re.search(
+                r"is cut short: [\d.]+ (Ki)?B of it are there, and nothing can be read", text.err
+            )
 
 
 def test_running_program(workplace: Workplace) -> None:
