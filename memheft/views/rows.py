@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, object]
 GROUPINGS = ("line", "function", "file", "module", "thread", "stack")
+IMPORTS_SHOWN = 3  # modules named beside a line that imports
 STACK_SHOWN = 16  # frames of a stack in a table
 OWNER_NEARLY_ALL = 0.9  # of a line's bytes: the own line that carries so much is named without its share
 OWNER_NAMED = 1 / 3  # with it; one that carries less is not worth a name
@@ -168,12 +170,16 @@ class Rows:
             return NOT_KEPT
         source = self._sources.line(name, line, function, module) if self._sources is not None else None
         modules = list(imports)
-        # `from a import b` may import much that it does not name.
-        if modules and (not source or not any(module.rpartition(".")[2] in source for module in modules)):
-            return clean("import of " + ", ".join(modules))
+        # What is no source stands in brackets.  `from a import b` may import much that it does not name.
+        words = re.findall(r"\w+", source or "")
+        if modules and not any(module.rpartition(".")[2] in words for module in modules):
+            more = f", {len(modules) - IMPORTS_SHOWN} more" if len(modules) > IMPORTS_SHOWN else ""
+            said = f"(import of {', '.join(modules[:IMPORTS_SHOWN])}{more})"
+            return clean(f"{source}  {said}" if source else said)
         if source:
             return clean(source)
-        return "built into Python" if self.recording.classes[file] == STDLIB and name.startswith("<") else ""
+        is_frozen = self.recording.classes[file] == STDLIB and name.startswith("<")
+        return "(built into Python)" if is_frozen else ""
 
 
 NO_PYTHON = "(no Python code was running)"
