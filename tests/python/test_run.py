@@ -359,8 +359,38 @@ def test_summary(workplace: Workplace) -> None:
         re.search(r"json/decoder\.py:\d+ \S*raw_decode  +<- load\.py:10 <module>$", line) for line in rows
     )
     (made,) = workplace.folder.glob("*.heft")
-    assert lines[-1] == f"next: {os.path.basename(sys.executable)} -m memheft report {made.name}"
+    assert lines[-1] == f"next: {sys.executable} -m memheft report {made.name}"
     assert workplace.memheft("run", "-q", "load.py").err == ""
+
+
+def test_the_next_command_can_be_typed(workplace: Workplace) -> None:
+    """It finds us, not another memheft or python on PATH, and works in the folder of the start."""
+    workplace.write("app.py", KEEP)
+    folder = Path(sys.executable).parent
+    (workplace.folder / "out").mkdir()
+    (workplace.folder / "env").symlink_to(folder.parent)
+    other = workplace.write("other/memheft", "#!/bin/sh\n").parent
+    (other / "python").symlink_to(sys.executable)
+    for name in ("memheft", "python"):
+        (other / name).chmod(0o755)
+
+    def hint(*words: str, path: Path) -> str:
+        environment = {"PATH": f"{path}:/usr/bin:/bin"}
+        command = [*words, "run", "-fo", "out/-x y.heft", "app.py"]
+        result = workplace.command(command, environment=environment)
+        last = result.err.splitlines()[-1]
+        assert last.startswith("next: ")
+        assert workplace.command(["sh", "-c", last[6:]], environment=environment).code == 0
+        return last[6:]
+
+    report = "report 'out/-x y.heft'"
+    assert hint("env/bin/python", "-m", "memheft", path=folder) == f"python -m memheft {report}"
+    assert hint("env/bin/python", "-m", "memheft", path=other) == f"env/bin/python -m memheft {report}"
+    assert hint(sys.executable, "-m", "memheft", path=other) == f"{sys.executable} -m memheft {report}"
+    if (folder / "memheft").exists():
+        assert hint("memheft", path=folder) == f"memheft {report}"
+        assert hint("env/bin/memheft", path=folder) == f"memheft {report}"
+        assert hint("env/bin/memheft", path=other) == f"env/bin/memheft {report}"
 
 
 def test_summary_of_an_import(workplace: Workplace) -> None:
