@@ -436,12 +436,12 @@ def test_sources_travel(workplace: Workplace) -> None:
     path = workplace.record(
         "import json\nx = [bytes(100) for _ in range(1000)]\ny = json.loads('[' + '1.5,' * 5000 + '1]')\n"
     )
-    before = workplace.memheft("report", "--limit", "0").out
+    before = workplace.memheft("report", "app.heft", "--limit", "0").out
     assert "x = [bytes(100)" in before
     (workplace.folder / "app.py").write_text("# edited\n# since\n")
-    assert workplace.memheft("report", "--limit", "0").out == before
+    assert workplace.memheft("report", "app.heft", "--limit", "0").out == before
     (workplace.folder / "app.py").unlink()
-    assert workplace.memheft("report", "--limit", "0").out == before
+    assert workplace.memheft("report", "app.heft", "--limit", "0").out == before
     moved = workplace.folder / "elsewhere" / "y.heft"
     moved.parent.mkdir()
     path.rename(moved)
