@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import IO, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from memheft.cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 
 class Parser(argparse.ArgumentParser):
@@ -21,12 +24,13 @@ class Parser(argparse.ArgumentParser):
             formatter_class=_Formatter,
         )
 
-    def print_help(self, file: IO[str] | None = None) -> None:
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
         """Print the help; unlike argparse, fail if that fails."""
-        out = sys.stdout if file is None else file
-        if out is not None:
-            out.write(self.format_help())
-            out.flush()
+        if file is not None:
+            super().print_help(file)
+        elif sys.stdout is not None:
+            sys.stdout.write(self.format_help())
+            sys.stdout.flush()
 
     def error(self, message: str) -> NoReturn:
         """Raise what the command line turns into one line."""

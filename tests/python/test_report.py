@@ -240,8 +240,9 @@ def test_pipes_and_full_disks(recorded: Workplace) -> None:
     closed = recorded.command(["sh", "-c", f"{script} >&-"])
     assert "Traceback" not in closed.err
     for words in (
-        "report app.heft --json", "report app.heft", "report app.heft --tree", "report app.heft --lines app.py",
-        "info app.heft", "info app.heft --json", "--help", "--version", "report --help", "info -h", "run --help",
+        "report app.heft --json", "report app.heft", "report app.heft --tree", "info app.heft --json",
+        "report app.heft --lines app.py", "info app.heft", "--help", "--version", "report --help", "info -h",
+        "run --help",
     ):  # fmt: skip
         full = recorded.command(["sh", "-c", f"{' '.join(MEMHEFT)} {words} > /dev/full"])
         assert (full.code, full.err.count("\n")) == (1, 1), words

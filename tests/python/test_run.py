@@ -252,7 +252,7 @@ def test_script_that_names_another_python(workplace: Workplace, tmp_path: Path) 
 
 
 def test_script_that_names_our_python(workplace: Workplace) -> None:
-    """By whatever name; what names none in particular, is not there, or is no Python, is none of our business."""
+    """By whatever name; what names none in particular, is not there, or is no Python, does not matter."""
     folder = Path(sys.executable).parent
     version = f"python3.{sys.version_info[1]}"
     workplace.write("python3", "#!/bin/sh\n").chmod(0o755)
