@@ -5,8 +5,9 @@ from typing import Literal, TypeAlias, final
 _Moment: TypeAlias = Literal["peak", "live", "total", "temporary"]
 _By: TypeAlias = Literal["line", "function", "file", "module", "thread", "stack"]
 
-# bytes, blocks, inclusive bytes, inclusive blocks, key, owner
-_Row: TypeAlias = tuple[int, int, int, int, object, int, int | None, int | None]
+# bytes, blocks, inclusive bytes, inclusive blocks, key, owner, first and last time, bytes of the owner.
+# Owner: of a line the frame of the own caller that carries most, or -1; of a stack its thread
+_Row: TypeAlias = tuple[int, int, int, int, object, int, int | None, int | None, int]
 # file id, line (0: not known), column (0: not known), function, module, module that the line imports
 _Frame: TypeAlias = tuple[int, int, int, str, str, str | None]
 # depth, frame id or -1, thread index or -1, bytes, blocks, inclusive bytes
@@ -34,6 +35,10 @@ class View:
     def total_bytes(self) -> int: ...
     @property
     def total_blocks(self) -> int: ...
+    @property
+    def cut_bytes(self) -> int: ...
+    @property
+    def cut_blocks(self) -> int: ...
     @property
     def frames(self) -> list[_Frame]: ...
     def rows(self, by: _By, /) -> list[_Row]: ...

@@ -232,6 +232,8 @@ static uint32_t vertex_of_node(build_t *b, uint32_t n)
     case HEFT_NODE_FRAME:
         if (r->codes[detail->what].flags & (HEFT_CODE_IMPORT_MACHINERY | HEFT_CODE_START_MACHINERY))
             return from;
+        if (heft_stacks_is_cut(b->s, n))
+            from = frame_vertex(b, from, b->s->cut_frame);
         return frame_vertex(b, from, frame_of_node(b, detail));
     default: return from; /* the root; aliases, to which nothing is charged */
     }
@@ -241,8 +243,8 @@ static bool build_vertices(build_t *b)
 {
     heft_stacks_t *s = b->s;
     const heft_header_t *h = &s->reader->header;
-    /* a node makes one vertex at most, a thread two, the root two */
-    uint64_t room = (uint64_t)h->node_n + 2 * (uint64_t)h->thread_n + 2;
+    /* a node makes one vertex at most, a thread two and one for paths cut, the root two */
+    uint64_t room = (uint64_t)h->node_n + 3 * (uint64_t)h->thread_n + 2;
     if (room >= HEFT_NONE)
         return false;
     b->vertex_room = (uint32_t)room;
@@ -332,8 +334,8 @@ static bool rank_frames(heft_stacks_t *s)
 /* The numbers that stacks.h promises. */
 static void build_fixed(build_t *b)
 {
-    static const char *const texts[] = {"", "<interpreter>", "<unknown>"};
-    for (uint32_t i = 0; i < 3; i++) {
+    static const char *const texts[] = {"", "<interpreter>", "<unknown>", "<paths cut>"};
+    for (uint32_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         uint32_t name = name_of_text(b, (heft_text_t){texts[i], strlen(texts[i])});
         HEFT_ASSERT(b->failed || name == i);
     }
@@ -343,11 +345,17 @@ static void build_fixed(build_t *b)
     HEFT_ASSERT(file == HEFT_FILE_INTERPRETER && frame == HEFT_FRAME_INTERPRETER);
     if (!b->failed)
         b->s->files[file] = HEFT_NAME_INTERPRETER;
+    if (!(b->s->reader->header.flags & HEFT_FLAG_PATHS_CUT))
+        return;
+    b->s->cut_file = file_of_name(b, HEFT_NONE - 1);
+    b->s->cut_frame = make_frame(b, b->s->cut_file, 0, HEFT_NAME_PATHS_CUT, HEFT_NAME_PATHS_CUT);
+    if (!b->failed)
+        b->s->files[b->s->cut_file] = HEFT_NAME_PATHS_CUT;
 }
 
 bool heft_stacks_init(heft_stacks_t *stacks, const heft_reader_t *reader)
 {
-    *stacks = (heft_stacks_t){.reader = reader};
+    *stacks = (heft_stacks_t){.reader = reader, .cut_frame = HEFT_NONE, .cut_file = HEFT_NONE};
     build_t b = {.s = stacks};
     build_fixed(&b);
     bool ok = !b.failed && build_vertices(&b) && rank_names(stacks) && rank_frames(stacks);

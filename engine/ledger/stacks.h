@@ -7,6 +7,7 @@
 
 #include "base/map.h"
 #include "ledger/reader.h"
+#include "ledger/tree.h" /* HEFT_TREE_FLAT */
 
 #define HEFT_NONE UINT32_MAX
 
@@ -14,6 +15,8 @@
 #define HEFT_NAME_EMPTY 0u       /* not known */
 #define HEFT_NAME_INTERPRETER 1u /* "<interpreter>": what no Python frame asked for */
 #define HEFT_NAME_UNKNOWN 2u     /* "<unknown>": a file or function without a name */
+
+#define HEFT_NAME_PATHS_CUT 3u /* "<paths cut>": the callers of a line that were not kept (HEFT_FLAG_PATHS_CUT) */
 
 #define HEFT_FILE_INTERPRETER 0u
 #define HEFT_FRAME_INTERPRETER 0u
@@ -35,7 +38,8 @@ typedef struct {
  *
  *     0 root  1 its <interpreter>  2 thread  3 the thread's <interpreter>  4, 5, ... frames and further threads
  *
- * The vertex behind a root or thread is always the <interpreter> frame under it: where that which has no frame goes. */
+ * The vertex behind a root or thread is always the <interpreter> frame under it: where that which has no frame goes.
+ * Stacks of which only the innermost line was kept stand under a frame <paths cut> of their thread. */
 typedef struct {
     uint32_t up;
     uint32_t frame;  /* HEFT_NONE for root and threads */
@@ -56,6 +60,7 @@ typedef struct {
 
     heft_frame_t *frames;
     uint32_t frame_n, line_n, function_n; /* the latter: how many keys there are */
+    uint32_t cut_frame, cut_file;         /* <paths cut>; HEFT_NONE when no path was cut */
 
     heft_vertex_t *vertices;
     uint32_t vertex_n;
@@ -70,6 +75,16 @@ void heft_stacks_done(heft_stacks_t *stacks);
 static inline bool heft_stacks_is_base(const heft_stacks_t *stacks, uint32_t vertex)
 {
     return stacks->vertices[vertex].frame == HEFT_NONE;
+}
+
+/* Was the way to this node not kept?  It is a line directly under its thread then, made after the tree had reached the
+ * bound.  (That is also what a thread's outermost line is when it first runs after that: it counts as cut too.  And a
+ * cut stack whose line stood directly under the thread before is not recognized.) */
+static inline bool heft_stacks_is_cut(const heft_stacks_t *stacks, uint32_t node)
+{
+    const heft_reader_t *r = stacks->reader;
+    return stacks->cut_frame != HEFT_NONE && node >= HEFT_TREE_FLAT && r->details[node].kind == HEFT_NODE_FRAME &&
+           r->details[r->nodes[node].parent].kind == HEFT_NODE_THREAD;
 }
 
 /* The vertex to which blocks of `node` are charged: always a frame. */

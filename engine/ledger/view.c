@@ -26,12 +26,15 @@ static void charge_nodes(heft_view_t *view, const heft_view_options_t *options, 
             continue;
         heft_amount_add(&view->self[vertex], amount);
         heft_amount_add(&view->total, amount);
+        if (heft_stacks_is_cut(s, n))
+            heft_amount_add(&view->cut, amount);
         heft_times_add(&view->times[vertex],
                        (heft_times_t){s->reader->details[n].first_ns, s->reader->nodes[n].last_ns});
     }
 }
 
-/* For each vertex the one that is charged for it: itself or the nearest own caller, else its thread's <interpreter>. */
+/* For each vertex the one that is charged for it: itself or the nearest own caller, else its thread's <interpreter>, or
+ * the <paths cut> above it. */
 static uint32_t *find_owners(const heft_view_t *view)
 {
     const heft_stacks_t *s = view->stacks;
@@ -41,7 +44,7 @@ static uint32_t *find_owners(const heft_view_t *view)
     for (uint32_t v = 0; v < s->vertex_n; v++) {
         if (heft_stacks_is_base(s, v))
             owners[v] = v + 1;
-        else if (heft_view_file(view, v) & HEFT_VIEW_OWN)
+        else if (heft_view_file(view, v) & HEFT_VIEW_OWN || s->vertices[v].frame == s->cut_frame)
             owners[v] = v;
         else
             owners[v] = owners[s->vertices[v].up];
@@ -82,7 +85,8 @@ bool heft_view_init(heft_view_t *view, const heft_stacks_t *stacks, const heft_v
         owners = find_owners(view);
         ok = owners != NULL;
         for (uint32_t f = 0; ok && f < stacks->file_n; f++) /* nothing is charged to the others: do not list them */
-            view->files[f] &= view->files[f] & HEFT_VIEW_OWN || f == HEFT_FILE_INTERPRETER ? 0xff : 0;
+            view->files[f] &=
+                view->files[f] & HEFT_VIEW_OWN || f == HEFT_FILE_INTERPRETER || f == stacks->cut_file ? 0xff : 0;
     }
     if (ok) {
         charge_nodes(view, options, owners);

@@ -16,7 +16,8 @@ typedef struct {
     heft_moment_t moment;
     uint32_t span;          /* HEFT_MOMENT_TEMPORARY: 0..2 */
     const uint8_t *classes; /* class of each file, stacks->file_n of them, each below HEFT_CLASSES_MAX; borrowed */
-    bool own;               /* charge to the nearest own frame instead of the innermost; to <interpreter> without one */
+    bool own;               /* charge to the nearest own frame instead of the innermost; without one to <interpreter>,
+                               or to <paths cut> if there may be one */
     uint32_t keep;          /* mask of classes: drop what is charged to files of others */
     const uint8_t *pattern; /* for each file: drop what is charged to it when 0; NULL = drop nothing; borrowed */
 } heft_view_options_t;
@@ -29,6 +30,7 @@ typedef struct {
 typedef struct {
     const heft_stacks_t *stacks; /* borrowed */
     heft_amount_t total;
+    heft_amount_t cut;    /* of it: on stacks of which only the innermost line was kept */
     heft_amount_t *self;  /* by vertex */
     heft_amount_t *under; /* by vertex */
     heft_times_t *times;  /* by vertex: of what is charged to it */
@@ -84,7 +86,9 @@ typedef struct {
     heft_times_t times;  /* of `self` */
     uint32_t key;
     uint32_t frame; /* first of the row's frames by rank; HEFT_NONE for threads */
-    uint32_t owner; /* LINE: the nearest own caller that carries most, as a frame; HEFT_NONE = none, or own itself */
+    uint32_t owner; /* LINE: the nearest own caller that carries most, as a frame; HEFT_NONE = own itself, or more of
+                       it has no own caller at all */
+    heft_amount_t owned;             /* what the owner carries of `self` */
     uint32_t import_first, import_n; /* LINE: names in heft_rows_t.imports, largest first */
 } heft_row_t;
 

@@ -128,8 +128,31 @@ static bool is_heavier(const heft_stacks_t *s, const carrier_t *a, const carrier
     return s->frames[a->frame].rank < s->frames[b->frame].rank;
 }
 
-/* Sum what each own frame carries for each line, then keep the heaviest.  `carriers` has room for every vertex. */
-static bool weigh_owners(group_t *g, uint32_t *nearest, carrier_t *carriers)
+/* Keep the heaviest carrier of each line, unless what nobody carries is heavier still.  A row's `owner` is the number
+ * of a carrier meanwhile. */
+static void choose_owners(group_t *g, const carrier_t *carriers, uint32_t n, heft_amount_t *carried)
+{
+    const heft_stacks_t *s = g->view->stacks;
+    for (uint32_t i = 0; i < n; i++) {
+        heft_row_t *row = &g->rows[carriers[i].row];
+        heft_amount_add(&carried[carriers[i].row], carriers[i].amount);
+        if (row->owner == HEFT_NONE || is_heavier(s, &carriers[i], &carriers[row->owner]))
+            row->owner = i;
+    }
+    for (uint32_t k = 0; k < g->key_n; k++) {
+        heft_row_t *row = &g->rows[k];
+        if (row->owner == HEFT_NONE)
+            continue;
+        const carrier_t *heaviest = &carriers[row->owner];
+        HEFT_DCHECK(carried[k].bytes <= row->self.bytes && carried[k].blocks <= row->self.blocks);
+        bool is_outweighed = row->self.bytes - carried[k].bytes > heaviest->amount.bytes;
+        row->owner = is_outweighed ? HEFT_NONE : heaviest->frame;
+        row->owned = is_outweighed ? (heft_amount_t){0, 0} : heaviest->amount;
+    }
+}
+
+/* Sum what each own frame carries for each line.  `carriers` has room for every vertex, `carried` for every row. */
+static bool weigh_owners(group_t *g, uint32_t *nearest, carrier_t *carriers, heft_amount_t *carried)
 {
     const heft_view_t *view = g->view;
     const heft_stacks_t *s = view->stacks;
@@ -156,13 +179,8 @@ static bool weigh_owners(group_t *g, uint32_t *nearest, carrier_t *carriers)
         if (ok)
             heft_amount_add(&carriers[*at].amount, view->self[v]);
     }
-    for (uint32_t i = 0; ok && i < n; i++) { /* a row's `owner` is the number of a carrier until the next loop */
-        heft_row_t *row = &g->rows[carriers[i].row];
-        if (row->owner == HEFT_NONE || is_heavier(s, &carriers[i], &carriers[row->owner]))
-            row->owner = i;
-    }
-    for (uint32_t k = 0; ok && k < g->key_n; k++)
-        g->rows[k].owner = g->rows[k].owner == HEFT_NONE ? HEFT_NONE : carriers[g->rows[k].owner].frame;
+    if (ok)
+        choose_owners(g, carriers, n, carried);
     heft_map_done(&map);
     return ok;
 }
@@ -172,9 +190,11 @@ static bool find_owners(group_t *g)
     uint32_t vertex_n = g->view->stacks->vertex_n;
     uint32_t *nearest = malloc(vertex_n * sizeof *nearest);
     carrier_t *carriers = malloc(vertex_n * sizeof *carriers);
-    bool ok = nearest != NULL && carriers != NULL && weigh_owners(g, nearest, carriers);
+    heft_amount_t *carried = calloc(g->key_n, sizeof *carried);
+    bool ok = nearest != NULL && carriers != NULL && carried != NULL && weigh_owners(g, nearest, carriers, carried);
     free(nearest);
     free(carriers);
+    free(carried);
     return ok;
 }
 

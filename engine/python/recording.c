@@ -408,6 +408,16 @@ static PyObject *view_total_blocks(PyObject *self, void *Py_UNUSED(closure))
     return PyLong_FromUnsignedLongLong(((HeftView *)self)->view.total.blocks);
 }
 
+static PyObject *view_cut_bytes(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLongLong(((HeftView *)self)->view.cut.bytes);
+}
+
+static PyObject *view_cut_blocks(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLongLong(((HeftView *)self)->view.cut.blocks);
+}
+
 static PyObject *view_frames(PyObject *self, void *Py_UNUSED(closure))
 {
     return Py_NewRef(((HeftView *)self)->recording->frames);
@@ -462,7 +472,7 @@ static PyObject *row_as_tuple(const HeftRecording *rec, heft_by_t by, const heft
     return PACK(PyLong_FromUnsignedLongLong(row->self.bytes), PyLong_FromUnsignedLongLong(row->self.blocks),
                 PyLong_FromUnsignedLongLong(row->under.bytes), PyLong_FromUnsignedLongLong(row->under.blocks),
                 row_key(rec, by, rows, row), owner, time_as_int(row, row->times.first_ns),
-                time_as_int(row, row->times.last_ns));
+                time_as_int(row, row->times.last_ns), PyLong_FromUnsignedLongLong(row->owned.bytes));
 }
 
 static PyObject *view_rows(PyObject *object, PyObject *args)
@@ -548,6 +558,8 @@ static PyType_Spec recording_spec = {
 static PyGetSetDef view_getset[] = {
     {"total_bytes", view_total_bytes, NULL, "sum of the rows' bytes", NULL},
     {"total_blocks", view_total_blocks, NULL, "sum of the rows' blocks", NULL},
+    {"cut_bytes", view_cut_bytes, NULL, "of total_bytes: whose callers were not kept (<paths cut>)", NULL},
+    {"cut_blocks", view_cut_blocks, NULL, "of total_blocks, likewise", NULL},
     {"frames", view_frames, NULL, "(file id, line, column, function, module, import) by frame id", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

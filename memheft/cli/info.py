@@ -21,7 +21,7 @@ Say what a recording is: its program, how taken, if complete, what was lost.
 
 EPILOG = """\
 FILE is the last recording if it is left out.
-exit code: 0 done, 1 the recording cannot be read, 2 wrong usage.
+exit code: 0 done, 1 the recording cannot be found or read, 2 wrong usage.
 """
 
 
@@ -94,7 +94,7 @@ def _draw(recording: Opened) -> None:
     check = notices.check_line(recording)
     if check is not None:
         say("check", check.removeprefix("check: "))
-    for notice in notices.of_losses(recording):
+    for notice in notices.of_losses(recording) + notices.of_cut_paths(recording):
         paper.line(f"  note: {notice}", "warning")
 
 

@@ -37,8 +37,9 @@ options:
   -h, --help     show this and exit
   --version      show the version and exit
 
-exit codes: 0 done, 1 memheft failed, 2 wrong usage; `memheft run` gives that of
-the program. MEMHEFT_DEBUG=1 shows an error's traceback. NO_COLOR is honoured.
+exit codes: 0 done, 1 memheft failed (a file cannot be found, read or written),
+2 wrong usage; `memheft run` gives that of the program.
+MEMHEFT_DEBUG=1 shows an error's traceback. NO_COLOR is honoured.
 """
 
 
@@ -46,7 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the result is the exit code."""
     args = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(args)
+        code = _dispatch(args)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
     except HeftError as error:
         return _fail(error, args)
     except KeyboardInterrupt:
@@ -80,10 +84,7 @@ def _dispatch(args: list[str]) -> int:
         return 0
     if first == "help":
         first, rest = rest[0], ["--help"]
-    code = _verb(first)(rest)
-    if sys.stdout is not None:
-        sys.stdout.flush()
-    return code
+    return _verb(first)(rest)
 
 
 def _verb(word: str) -> Callable[[list[str]], int]:

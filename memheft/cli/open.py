@@ -9,14 +9,15 @@ from memheft.cli import engine, last
 from memheft.cli.errors import HeftError
 
 if TYPE_CHECKING:
+    from memheft import _engine
     from memheft.views.recording import Opened
 
 _HINTS = {
     "missing": "memheft run SCRIPT makes a recording",
-    "empty": "a recording that is only being made, or a file that is none",
+    "empty": "memheft reads the .heft files that memheft run writes",
     "foreign": "memheft reads the .heft files that memheft run writes",
     "newer": "read it with the memheft that wrote it, or a newer one",
-    "truncated": "the file was cut short, perhaps while it was copied",
+    "truncated": "it was copied in part, or the disk was full: copy it again, or record again",
     "corrupt": "the file was changed or damaged after it was written",
 }
 
@@ -33,8 +34,22 @@ def open_recording(path: str | None) -> Opened:
     try:
         return Opened(name)
     except _engine.EngineError as error:
-        where = f" (at byte {error.offset})" if error.offset is not None else ""
-        raise HeftError(f"{name}: {error}{where}", _HINTS.get(error.code), code=error.code) from error
+        raise HeftError(f"{name}: {_reason(name, error)}", _HINTS.get(error.code), code=error.code) from error
     except OSError as error:
         code = "missing" if isinstance(error, FileNotFoundError) else "io"
         raise HeftError(f"{name}: {error.strerror or error}", _HINTS.get(code), code=code) from error
+
+
+def _reason(name: str, error: _engine.EngineError) -> str:
+    """What is the matter with a file; of a damaged one also where, which may tell who did it."""
+    if error.code == "truncated":
+        from memheft.views import sizes
+
+        try:
+            there = f"{sizes.size(os.path.getsize(name))} of it are there, and "
+        except OSError:
+            there = ""
+        return f"the recording is cut short: {there}nothing can be read from it"
+    if error.code == "corrupt" and error.offset is not None:
+        return f"{error} (at byte {error.offset})"
+    return str(error)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+import sys
+from typing import TYPE_CHECKING, NoReturn
 
 from memheft.cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 
 class Parser(argparse.ArgumentParser):
@@ -19,6 +23,14 @@ class Parser(argparse.ArgumentParser):
             epilog=epilog,
             formatter_class=_Formatter,
         )
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """Print the help; unlike argparse, fail if that fails."""
+        if file is not None:
+            super().print_help(file)
+        elif sys.stdout is not None:
+            sys.stdout.write(self.format_help())
+            sys.stdout.flush()
 
     def error(self, message: str) -> NoReturn:
         """Raise what the command line turns into one line."""

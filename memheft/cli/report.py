@@ -7,6 +7,7 @@ import fnmatch
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
+from memheft.cli import last
 from memheft.cli.errors import UsageError
 from memheft.cli.open import open_recording
 from memheft.cli.parser import Parser
@@ -14,9 +15,11 @@ from memheft.cli.parser import Parser
 if TYPE_CHECKING:
     from memheft import _engine
     from memheft._engine import _By, _Moment
+    from memheft.views.notices import Kind
     from memheft.views.paper import Paper
     from memheft.views.recording import Opened
     from memheft.views.sources import Sources
+    from memheft.views.table import Table
 
 DESCRIPTION = """\
 Say where the memory of a recorded program was.
@@ -32,7 +35,7 @@ Say where the memory of a recorded program was.
 
 EPILOG = """\
 FILE is the last recording if it is left out; it may still be being written.
-exit code: 0 done, 1 the recording cannot be read, 2 wrong usage.
+exit code: 0 done, 1 the recording cannot be found or read, 2 wrong usage.
 """
 
 SPANS = (1, 2, 4)
@@ -70,10 +73,9 @@ def parser() -> Parser:
     )
 
     form = made.add_argument_group("form")
-    forms = form.add_mutually_exclusive_group()
-    forms.add_argument("--by", choices=GROUPINGS, help="what a row is (default: line)")
-    forms.add_argument("--tree", action="store_true", help="a tree of calls")
-    forms.add_argument("--lines", metavar="NAME", help="annotated source of FILE, FUNCTION or FILE:FUNCTION")
+    form.add_argument("--by", choices=GROUPINGS, help="what a row is (default: line)")
+    form.add_argument("--tree", action="store_true", help="a tree of calls, line by line")
+    form.add_argument("--lines", metavar="NAME", help="annotated source of FILE, FUNCTION or FILE:FUNCTION")
     form.add_argument(
         "--inverted", action="store_true", help="with --tree: from the lines that allocated to their callers"
     )
@@ -121,6 +123,7 @@ def main(args: Sequence[str]) -> int:
     options.moment = options.moment or "peak"
     limit = _number(options.limit, "--limit")
     fold = _percent(options.fold)
+    _check_form(options)
     if options.inverted and not options.tree:
         raise UsageError("--inverted goes with --tree", "memheft report --tree --inverted")
     if fold is not None and not options.tree:
@@ -139,6 +142,18 @@ def main(args: Sequence[str]) -> int:
     else:
         _rows(query, view, limit)
     return 0
+
+
+def _check_form(options: argparse.Namespace) -> None:
+    """A report has one form."""
+    if options.tree and options.by:
+        raise UsageError(
+            f"--by {options.by} does not go with --tree: a tree is made of lines",
+            f"memheft report --tree, or memheft report --by {options.by}",
+        )
+    if options.lines is not None and (options.tree or options.by):
+        other = "--tree" if options.tree else f"--by {options.by}"
+        raise UsageError(f"--lines does not go with {other}", "one of them at a time")
 
 
 def _span(text: str | None) -> int | None:
@@ -179,6 +194,7 @@ class Query:
         self.moment = cast("_Moment", options.moment)
         self.by = cast("_By", options.by or "line")
         self.span = span
+        self.is_named = options.file is not None
         self.own: bool = options.own
         self.json: bool = options.json
         self.inverted: bool = options.inverted
@@ -275,7 +291,8 @@ def _rows(query: Query, view: _engine.View, limit: int | None) -> None:
             numbers.append("")
         what = "other" if len(rest) == 1 else "others"
         table.add(*numbers, f"({len(rest)} {what})", "")
-    _end(paper, query, table)
+    kind: Kind = "callers" if query.by == "stack" else "with calls" if inclusive else "sizes"
+    _end(paper, query, view, table, "own" if query.own else kind)
 
 
 def _tree(query: Query, view: _engine.View, fold: float | None, limit: int | None) -> None:
@@ -300,7 +317,7 @@ def _tree(query: Query, view: _engine.View, fold: float | None, limit: int | Non
     rows = Rows(query.recording, view, "line", sources, query.own)
     fold = FOLD if fold is None else fold
     root = tree.grow(view, query.inverted, fold, limit or 0)
-    _end(paper, query, tree.table(rows, root, whole, query.inverted, fold))
+    _end(paper, query, view, tree.table(rows, root, whole, query.inverted, fold), "callers")
 
 
 def _lines(query: Query, view: _engine.View, limit: int | None) -> None:
@@ -344,7 +361,7 @@ def _lines(query: Query, view: _engine.View, limit: int | None) -> None:
     )
     if annotated.text is None:
         paper.line("(its source is not in the recording, or was changed since)", "warning")
-    _end(paper, query, lines.table(annotated, whole, every_line=limit == 0))
+    _end(paper, query, view, lines.table(annotated, whole, every_line=limit == 0), "with calls")
 
 
 def _begin(query: Query, view: _engine.View) -> tuple[Paper, Sources, int]:
@@ -369,23 +386,23 @@ def _begin(query: Query, view: _engine.View) -> tuple[Paper, Sources, int]:
         title = "now"
     total = f"{sizes.size(view.total_bytes)} in {sizes.plural(view.total_blocks, 'block')}"
     paper.line(f"{clean(recording.label)}: {total} {title}{when}", "title")
+    if not query.is_named:
+        paper.line(f"from {clean(last.shown(recording.path))}", "quiet")
     if query.filters:
         of = f": {sizes.share(view.total_bytes, whole)} of {sizes.size(whole)}" if query.drops_rows else ""
         paper.line(clean(" ".join(query.filters)) + of)
     return paper, Sources(recording), whole
 
 
-def _end(paper: Paper, query: Query, table: object) -> None:
+def _end(paper: Paper, query: Query, view: _engine.View, table: Table, kind: Kind) -> None:
     """The table, and what must be known to trust it."""
     from memheft.views import notices
-    from memheft.views.table import Table
 
-    assert isinstance(table, Table)
     if table.rows:
         paper.table(table)
     else:
         paper.line("nothing was allocated here", "quiet")
     if query.recording.engine.folded and query.by in ("stack",):
         paper.line("recursion is folded onto its first level", "quiet")
-    for text in notices.of(query.recording):
+    for text in notices.of(query.recording, view, kind):
         paper.line(f"note: {text}", "warning")

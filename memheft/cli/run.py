@@ -50,7 +50,8 @@ Python's own -b -B -d -E -I -O -OO -P -s -u -v -W -X are handed on.
 is {script}.{pid}.heft. A command is looked up on PATH, then beside memheft; it
 must belong to the Python that memheft belongs to.
 
-exit code: the program's own; before it began, 1 memheft failed, 2 wrong usage.
+exit code: the program's own; before it began, 1 memheft failed (a file cannot
+be found, read or written), 2 wrong usage.
 """
 
 OWN_LETTERS = "fhoq"
@@ -204,6 +205,8 @@ def main(args: Sequence[str]) -> int:
     meta = _meta(target, argv, executable)
     _create(path, meta, options.force, pidfd is not None)
     last.remember(path)
+    if target.warning is not None:
+        _say(f"memheft: warning: {target.warning}")
     try:
         if pidfd is not None:
             from memheft.cli import watcher
@@ -353,7 +356,8 @@ def _output_path(output: str | None, target: Target, force: bool) -> str:
         if os.path.isdir(filled):
             folder = filled
         elif filled.endswith(os.sep):
-            raise UsageError(f"the folder {filled} does not exist", "create it, or choose another with -o")
+            what = "is not a folder" if os.path.exists(filled.rstrip(os.sep)) else "does not exist"
+            raise HeftError(f"{filled} {what}", "choose another with -o", "missing")
         else:
             folder, name = os.path.split(filled)
     name = _fill(name, fields, lambda word: word)
@@ -424,12 +428,14 @@ def _creation_error(path: str, error: OSError) -> HeftError:
         return UsageError(
             f"{path} exists", "choose another name with -o, or --force to overwrite it", code="exists"
         )
-    if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return UsageError(
-            f"the folder {folder} does not exist", "create it, or choose another with -o", code="missing"
+    if error.errno in (errno.ENOENT, errno.ENOTDIR) and not os.path.isdir(folder):
+        what = (
+            "is not a folder" if os.path.exists(folder) or error.errno == errno.ENOTDIR else "does not exist"
         )
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        text = (error.strerror or "permission denied").lower()
+        return HeftError(f"{folder} {what}", "choose another with -o", "missing")
+    if error.errno in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS):
+        # ENOENT: the folder is there, but nobody can make files in it, as in /proc
+        text = (error.strerror or "").lower() if error.errno != errno.ENOENT else "it takes no new files"
         return HeftError(
             f"cannot write the recording into {folder}: {text}", "choose another folder with -o", "io"
         )

@@ -37,6 +37,7 @@ def recording(opened: Opened) -> Json:
         "state": STATES.get(opened.state),
         "running": opened.running,
         "cut_events": header["cut_events"],
+        "paths_cut": opened.paths_cut,
         "folded_nodes": header["folded_nodes"],
     }
 
@@ -46,6 +47,8 @@ def totals(opened: Opened, view: _engine.View | None) -> Json:
     out: Json = {}
     if view is not None:
         out = {"bytes": view.total_bytes, "blocks": view.total_blocks}
+        # Of these only the innermost line is known:
+        out |= {"cut_bytes": view.cut_bytes, "cut_blocks": view.cut_blocks}
     known = opened.totals
     return out | {
         "peak_bytes": known["peak_bytes"],

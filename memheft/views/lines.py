@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from memheft.views import sizes
-from memheft.views.names import INTERPRETER
+from memheft.views.names import INTERPRETER, PATHS_CUT
 from memheft.views.recording import Opened
 from memheft.views.rows import Json
 from memheft.views.sources import Sources
@@ -72,7 +72,8 @@ def annotate(recording: Opened, view: _engine.View, sources: Sources, name: str)
 
 
 def _find(recording: Opened, view: _engine.View, name: str) -> tuple[int, str | None]:
-    files = {frame[0] for frame in view.frames if recording.files[frame[0]] != INTERPRETER}
+    nobody = (INTERPRETER, PATHS_CUT)
+    files = {frame[0] for frame in view.frames if recording.files[frame[0]] not in nobody}
     found = _files(recording, view, files, name)
     if len(found) == 1:
         return found.pop(), None

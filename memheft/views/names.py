@@ -8,6 +8,7 @@ import re
 OWN, STDLIB, SITE, OTHER = range(4)
 CLASS_NAMES = {"own": OWN, "stdlib": STDLIB, "site-packages": SITE}
 INTERPRETER = "<interpreter>"
+PATHS_CUT = "<paths cut>"  # stands for the callers of lines whose callers were not kept
 
 _SITE_PART = re.compile(r".*/(?:site|dist)-packages/")
 _STDLIB_PART = re.compile(r".*/lib(?:64)?/python3(?:\.\d+t?)?/(?!(?:site|dist)-packages/)(?:lib-dynload/)?")
@@ -40,7 +41,7 @@ class Names:
 
     def class_of(self, file: str) -> int:
         """Whose code it is: OWN, STDLIB, SITE or OTHER (no Python code)."""
-        if file == INTERPRETER:
+        if file in (INTERPRETER, PATHS_CUT):
             return OTHER
         if file.startswith("<"):
             if file.startswith("<frozen "):

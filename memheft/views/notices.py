@@ -10,15 +10,31 @@ from memheft.views.recording import (
     FLAG_FILE_GONE,
     FLAG_FULL_WALK,
     FLAG_JIT,
-    FLAG_PATHS_CUT,
+    PATHS_KEPT,
     RUNNING,
     Opened,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
 
-def of(recording: Opened) -> list[str]:
-    """The notices of a recording."""
-    return _of_its_end(recording) + of_losses(recording)
+    from memheft import _engine
+
+    Kind = Literal["sizes", "with calls", "own", "callers"]
+
+# What a view shows, and what cut paths mean for it.
+_CUT = {
+    "sizes": "what lines asked for themselves is exact",
+    "with calls": "sizes are exact, `with calls` is too small",
+    "own": "they are charged to <paths cut>, unless that line is your own",
+    "callers": "they stand under <paths cut>",
+}
+
+
+def of(recording: Opened, view: _engine.View, kind: Kind) -> list[str]:
+    """The notices below a view; `kind`: which of its sums there are."""
+    return _of_its_end(recording) + of_losses(recording) + _of_cut_paths(recording, view, kind)
 
 
 def _of_its_end(recording: Opened) -> list[str]:
@@ -48,7 +64,8 @@ def of_losses(recording: Opened) -> list[str]:
         lost = sizes.plural(header["lost_events"], "block")
         out.append(f"{lost} could not be recorded: there was no memory for them")
     cut = (
-        f"{sizes.plural(header['cut_events'], 'block')} are charged to a caller of their line; sums are exact"
+        f"{sizes.plural(header['cut_events'], 'block')} are charged to a caller of their line; "
+        "the sum of all is exact"
     )
     if flags & FLAG_DISK_FULL:
         out.append("the disk was full: " + (cut if header["cut_events"] else "the recording could not grow"))
@@ -58,13 +75,31 @@ def of_losses(recording: Opened) -> list[str]:
         out.append("the recording's file was deleted or moved while the program ran")
     if flags & FLAG_CONTRADICTION:
         out.append("the counters did not add up at the end: do not rely on the numbers; please report this")
-    if flags & FLAG_PATHS_CUT:
-        out.append("very many call paths: the last ones keep their innermost line only; sums are exact")
     if flags & FLAG_JIT:
         out.append("Python's JIT was on: lines are approximate")
     if flags & FLAG_FULL_WALK:
         out.append("stacks were walked in full (slower, just as exact)")
     return out
+
+
+def of_cut_paths(recording: Opened) -> list[str]:
+    """What cut paths mean for all that can be asked of the recording."""
+    if not recording.paths_cut:
+        return []
+    return [
+        f"{_TOO_MANY}: of later ones only the innermost line is known; what lines asked for themselves is "
+        "exact, sums with calls, --own, --tree and stacks are not"
+    ]
+
+
+def _of_cut_paths(recording: Opened, view: _engine.View, kind: Kind) -> list[str]:
+    if not recording.paths_cut or not (view.cut_bytes or view.cut_blocks):
+        return []
+    part = sizes.share(view.cut_bytes, view.total_bytes)
+    return [f"{_TOO_MANY}: of {part} of these bytes only the innermost line is known; {_CUT[kind]}"]
+
+
+_TOO_MANY = f"more call paths than a recording keeps ({PATHS_KEPT:,})"
 
 
 def check_line(recording: Opened) -> str | None:

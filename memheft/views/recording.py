@@ -23,6 +23,7 @@ SIGINT = 2
 
 FLAG_FULL_WALK, FLAG_JIT, FLAG_DISK_FULL, FLAG_FILE_GONE, FLAG_CONTRADICTION = 1, 2, 4, 8, 16
 FLAG_PATHS_CUT = 32
+PATHS_KEPT = 1 << 18  # HEFT_TREE_FLAT: of further call paths only the innermost line is kept
 ALL_CLASSES = 15
 
 
@@ -126,6 +127,11 @@ class Opened:
                 return any(f" {ours.st_ino} " in line for line in file)
         except OSError:
             return False
+
+    @property
+    def paths_cut(self) -> bool:
+        """Say whether it has stacks of which only the innermost line was kept."""
+        return bool(self.header["flags"] & FLAG_PATHS_CUT)
 
     # -- its numbers -------------------------------------------------------------------------------------
 

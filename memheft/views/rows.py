@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from memheft.views import sizes
-from memheft.views.names import INTERPRETER, OWN, STDLIB
+from memheft.views.names import INTERPRETER, PATHS_CUT, STDLIB
 from memheft.views.recording import Opened
 from memheft.views.sources import Sources
 from memheft.views.table import Cell, Place
@@ -18,7 +20,10 @@ if TYPE_CHECKING:
 
 Json = dict[str, object]
 GROUPINGS = ("line", "function", "file", "module", "thread", "stack")
+IMPORTS_SHOWN = 3  # modules named beside a line that imports
 STACK_SHOWN = 16  # frames of a stack in a table
+OWNER_NEARLY_ALL = 0.9  # of a line's bytes: the own line that carries so much is named without its share
+OWNER_NAMED = 1 / 3  # with it; one that carries less is not worth a name
 
 
 class Rows:
@@ -64,6 +69,7 @@ class Rows:
                 out["imports"] = list(imports)
             if row[5] >= 0:
                 out["owner"] = self.frame_json(row[5])
+                out["owner_bytes"] = row[8]
         elif self.by == "function":
             file, function, module = cast("tuple[int, str, str]", row[4])
             out |= {"file": self.recording.files[file], "function": function, "module": module or None}
@@ -101,11 +107,13 @@ class Rows:
 
     # -- tables ------------------------------------------------------------------------------------------
 
-    def cells(self, row: _Row) -> Iterator[tuple[Cell, str]]:
+    def cells(self, row: _Row) -> Iterator[tuple[Cell, Cell]]:
         """Place and note of a row: one pair, or one for each frame of a stack."""
         if self.by == "line":
             file, line, function, module, imports = cast("tuple[int, int, str, str, tuple[str, ...]]", row[4])
-            yield self.place(file, line, function), self.note(file, line, function, module, imports, row[5])
+            owner = self._owner(row)
+            source = self.note(file, line, function, module, imports) if owner is None else owner
+            yield self.place(file, line, function), source
         elif self.by == "function":
             file, function, _ = cast("tuple[int, str, str]", row[4])
             yield self.place(file, 0, function), ""
@@ -118,7 +126,15 @@ class Rows:
         else:
             yield from self._stack_cells(cast("tuple[int, ...]", row[4]), row[5])
 
-    def _stack_cells(self, stack: tuple[int, ...], thread: int) -> Iterator[tuple[Cell, str]]:
+    def _owner(self, row: _Row) -> Place | None:
+        """The own line for which a library's line worked; None when none carries enough of it."""
+        owner, carried = row[5], row[8]
+        if owner < 0 or carried <= 0 or carried < row[0] * OWNER_NAMED:
+            return None
+        part = "" if carried >= row[0] * OWNER_NEARLY_ALL else f" ({sizes.share(carried, row[0])})"
+        return replace(self.frame_place(owner, "<- "), tail=part)
+
+    def _stack_cells(self, stack: tuple[int, ...], thread: int) -> Iterator[tuple[Cell, Cell]]:
         if not stack:
             yield Place(INTERPRETER), NO_OWN if self._own else NO_PYTHON
         for frame in stack[:STACK_SHOWN]:
@@ -136,36 +152,39 @@ class Rows:
     def frame_note(self, frame: int) -> str:
         """A frame's own source."""
         file, line, _, function, module, imported = self._frames[frame]
-        return self.note(file, line, function, module, (imported,) if imported else (), -1)
+        return self.note(file, line, function, module, (imported,) if imported else ())
 
     def place(self, file: int, line: int, function: str, guides: str = "") -> Place:
         """Where a line is."""
         name = self.recording.files[file]
-        if name == INTERPRETER:
-            return Place(INTERPRETER, guides=guides)
+        if name in (INTERPRETER, PATHS_CUT):
+            return Place(name, guides=guides)
         return Place(self.recording.names.short(name), line or None, function, guides)
 
-    def note(
-        self, file: int, line: int, function: str, module: str, imports: Iterable[str], owner: int
-    ) -> str:
-        """The source of a line; for a library's line, whom of the own code it works for."""
+    def note(self, file: int, line: int, function: str, module: str, imports: Iterable[str]) -> str:
+        """The source of a line."""
         name = self.recording.files[file]
         if name == INTERPRETER:
             return NO_OWN if self._own else NO_PYTHON
-        if owner >= 0 and self.recording.classes[file] != OWN:
-            return "<- " + self.frame_place(owner).whole()
+        if name == PATHS_CUT:
+            return NOT_KEPT
         source = self._sources.line(name, line, function, module) if self._sources is not None else None
         modules = list(imports)
-        # `from a import b` may import much that it does not name.
-        if modules and (not source or not any(module.rpartition(".")[2] in source for module in modules)):
-            return clean("import of " + ", ".join(modules))
+        # What is no source stands in brackets.  `from a import b` may import much that it does not name.
+        words = re.findall(r"\w+", source or "")
+        if modules and not any(module.rpartition(".")[2] in words for module in modules):
+            more = f", {len(modules) - IMPORTS_SHOWN} more" if len(modules) > IMPORTS_SHOWN else ""
+            said = f"(import of {', '.join(modules[:IMPORTS_SHOWN])}{more})"
+            return clean(f"{source}  {said}" if source else said)
         if source:
             return clean(source)
-        return "built into Python" if self.recording.classes[file] == STDLIB and name.startswith("<") else ""
+        is_frozen = self.recording.classes[file] == STDLIB and name.startswith("<")
+        return "(built into Python)" if is_frozen else ""
 
 
 NO_PYTHON = "(no Python code was running)"
 NO_OWN = "(none of your own code was running)"
+NOT_KEPT = "(callers not kept)"
 NO_FRAME: Json = {
     "file": INTERPRETER,
     "line": None,

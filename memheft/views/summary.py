@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import sys
 
 from memheft.views import notices, sizes
@@ -55,13 +56,15 @@ def draw(recording: Opened, end: End, width: int | None, blob: bytes | None, not
     if table.rows:
         lines.append("  at the peak")
         lines += draw_plain(table, width)
-    lines += [f"memheft: {text}" for text in notices.of_losses(recording) + notes]
+    losses = notices.of_losses(recording) + notices.of_cut_paths(recording)
+    lines += [f"memheft: {text}" for text in losses + notes]
     check = notices.check_line(recording)
     if check is None and os.environ.get("MEMHEFT_CHECK", "") not in ("", "0"):
         check = "check: 0 stacks compared, 0 mismatches"
     if check is not None:
         lines.append(f"memheft: {check}")
-    lines.append(f"next: {_command()} report {_argument(recording)}")
+    cwd = recording.text("cwd") or ""
+    lines.append(f"next: {_command(cwd)} report {_typed(recording.path, cwd)}")
     return "\n".join(lines) + "\n"
 
 
@@ -88,19 +91,29 @@ def unreadable(path: str, end: End, reason: str) -> str:
     return f"memheft: the program {how_it_ended(end)}; no summary: {reason} ({clean(path)})\n"
 
 
-def _argument(recording: Opened) -> str:
-    """The recording's path, as short as it can be typed in the folder of the start."""
-    path = recording.path
-    cwd = recording.text("cwd")
-    if cwd and os.path.dirname(path) == cwd:
-        path = os.path.basename(path)
-        if path.startswith("-"):
-            path = "./" + path
-    return clean(shlex.quote(path))
+def _typed(path: str, cwd: str) -> str:
+    """A path as short as it can be typed in the folder of the start."""
+    near = path.removeprefix(cwd + "/") if cwd else path
+    return clean(shlex.quote(f"./{near}" if near.startswith("-") else near))
 
 
-def _command() -> str:
-    """How we were called ourselves."""
+def _command(cwd: str) -> str:
+    """How to call us again in the folder of the start: by the name on PATH, if it is us whom that finds."""
     if os.path.basename(sys.argv[0]) == "__main__.py":
-        return f"{os.path.basename(sys.executable)} -m memheft"
-    return "memheft"
+        return f"{_program(sys.executable, cwd)} -m memheft"
+    return _program(sys.argv[0], cwd)
+
+
+def _program(path: str, cwd: str) -> str:
+    path, name = os.path.join(cwd, path), os.path.basename(path)
+    found = shutil.which(name)
+    if found is not None and _is_same(found, path):
+        return name
+    near = _typed(path, cwd)
+    return near if os.sep in near else f"./{near}"
+
+
+def _is_same(one: str, two: str) -> bool:
+    """Say whether two names lead to the same entry of the same folder: links out of it are no matter."""
+    folders = [os.path.realpath(os.path.dirname(path)) for path in (one, two)]
+    return folders[0] == folders[1] and os.path.basename(one) == os.path.basename(two)

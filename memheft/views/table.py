@@ -20,6 +20,7 @@ class Place:
     line: int | None = None
     name: str = ""
     guides: str = ""
+    tail: str = ""  # never cut: what it says of the place would be wrong without it
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", clean(self.path))
@@ -29,7 +30,7 @@ class Place:
         """All of it."""
         number = f":{self.line}" if self.line else ""
         gap = " " if self.path and self.name else ""
-        return f"{self.guides}{self.path}{number}{gap}{self.name}".rstrip()
+        return f"{self.guides}{self.path}{number}{gap}{self.name}".rstrip() + self.tail
 
     def narrow(self) -> Place:
         """The same with the last part of a qualified name alone, `inner` for `outer.<locals>.inner`."""
@@ -42,6 +43,9 @@ class Place:
         whole = self.whole()
         if columns is None or width(whole) <= columns:
             return whole
+        if self.tail:
+            bare = replace(self, tail="").fit(max(1, columns - width(self.tail))) + self.tail
+            return bare if width(bare) <= columns else ""
         if not self.path:
             return cut(whole, columns)
         narrow = self.narrow()

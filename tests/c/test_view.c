@@ -349,10 +349,12 @@ static void compare_rows(const heft_view_t *view, heft_by_t by, rows_t *model)
 
 /* ---- owners and imports of lines ------------------------------------------------------------------------------- */
 
+/* The key of the own caller that carries most of a line; NULL when none does, or when more has no own caller. */
 static const char *model_owner(rows_t *owners, const recording_t *r, const stack_t *stacks, const char *line,
                                const options_t *o, heft_amount_t *best_amount)
 {
     char key[400];
+    uint64_t nobody = 0;
     owners->n = 0;
     for (uint32_t n = 1; n < r->header.node_n; n++) {
         const stack_t *s = &stacks[n];
@@ -362,8 +364,10 @@ static const char *model_owner(rows_t *owners, const recording_t *r, const stack
             continue;
         while (k < s->n && class_of(o, s->frames[k].file) != HEFT_CLASS_OWN)
             k++;
-        if (k == s->n)
+        if (k == s->n) {
+            nobody += s->amount.bytes;
             continue;
+        }
         frame_key(key, &s->frames[k], HEFT_BY_STACK);
         heft_amount_add(&row_at(owners, key)->self, s->amount);
     }
@@ -374,6 +378,8 @@ static const char *model_owner(rows_t *owners, const recording_t *r, const stack
             (row->self.bytes == best->self.bytes && row->self.blocks > best->self.blocks))
             best = row;
     }
+    if (best != NULL && nobody > best->self.bytes)
+        best = NULL;
     *best_amount = best != NULL ? best->self : (heft_amount_t){0, 0};
     return best != NULL ? best->key : NULL;
 }
@@ -406,6 +412,7 @@ static void compare_lines(const heft_view_t *view, rows_t *rows, const recording
         our_key(line, s, HEFT_BY_LINE, row);
         const char *owner = model_owner(rows, r, stacks, line, o, &best);
         assert_int_equal(owner != NULL, row->owner != HEFT_NONE);
+        assert_true(row->owned.bytes == best.bytes && row->owned.blocks == best.blocks);
         if (owner != NULL) { /* several may carry the same */
             frame_t f = frame_from(s, row->owner);
             frame_key(key, &f, HEFT_BY_STACK);
@@ -663,6 +670,83 @@ static void test_own(void **state)
     close_recording(&o);
 }
 
+/* main() at app.py:1 calls into the library, which the tree has room for, then once more, which it has not:
+ *
+ *     main thread   app.py:1   /lib.py:10   100            before the bound
+ *                   /lib.py:20              7              after it: who called it is not known
+ *                   app.py:2                5
+ *     worker        /lib.py:20              3
+ */
+static void cut_example(opened_t *o)
+{
+    recording_init(&o->r);
+    uint32_t main = recording_thread(&o->r, "main"), worker = recording_thread(&o->r, "worker");
+    uint32_t app = recording_code(&o->r, "app.py", "main", "__main__", 0);
+    uint32_t lib = recording_code(&o->r, "/lib.py", "f", "lib", 0);
+    uint32_t caller = recording_frame(&o->r, main, app, 1);
+    recording_alloc(&o->r, recording_frame(&o->r, caller, lib, 10), 100, 1);
+    while (o->r.header.node_n < HEFT_TREE_FLAT)
+        recording_frame(&o->r, caller, lib, 30);
+    recording_alloc(&o->r, recording_frame(&o->r, main, lib, 20), 7, 2);
+    recording_alloc(&o->r, recording_frame(&o->r, main, app, 2), 5, 1);
+    recording_alloc(&o->r, recording_frame(&o->r, worker, lib, 20), 3, 1);
+}
+
+static void test_paths_that_were_cut(void **state)
+{
+    (void)state;
+    for (int is_cut = 0; is_cut < 2; is_cut++) {
+        opened_t o;
+        heft_rows_t rows;
+        heft_branches_t tree;
+        cut_example(&o);
+        o.r.header.flags = is_cut ? HEFT_FLAG_PATHS_CUT : 0; /* without the flag nothing is guessed */
+        open_recording(&o);
+        assert_int_equal(o.stacks.file_n, 3 + is_cut);
+        uint8_t classes[4];
+        for (uint32_t f = 0; f < o.stacks.file_n; f++)
+            classes[f] = class_of(NULL, text_of(&o.stacks, o.stacks.files[f]));
+        heft_view_options_t options = {.moment = HEFT_MOMENT_TOTAL, .classes = classes, .keep = 0xf};
+        heft_view_t view;
+        assert_true(heft_view_init(&view, &o.stacks, &options));
+        assert_int_equal(view.total.bytes, 115);
+        assert_int_equal(view.cut.bytes, is_cut ? 15 : 0);
+        assert_int_equal(view.cut.blocks, is_cut ? 4 : 0);
+        assert_true(heft_view_rows(&view, HEFT_BY_LINE, &rows)); /* what a line asked for itself is what it was */
+        check_row(&view, &rows, 0, "/lib.py:10 f lib", 100, 100);
+        check_row(&view, &rows, 1, "/lib.py:20 f lib", 10, 10);
+        check_row(&view, &rows, 2, "app.py:2 main __main__", 5, 5);
+        assert_int_equal(rows.rows[1].owner, HEFT_NONE);
+        heft_rows_done(&rows);
+        assert_true(heft_view_tree(&view, false, &tree)); /* root, main, app.py:1, /lib.py:10, ... */
+        assert_int_equal(tree.branch_n, 8 + 2 * is_cut);
+        uint32_t cut_n = 0;
+        for (size_t i = 0; i < tree.branch_n; i++) {
+            if (tree.branches[i].frame != o.stacks.cut_frame || tree.branches[i].frame == HEFT_NONE)
+                continue;
+            assert_int_equal(tree.branches[i].depth, 2);
+            assert_int_equal(tree.branches[i].self.bytes, 0);
+            assert_int_equal(tree.branches[i].under.bytes, cut_n++ == 0 ? 12 : 3);
+        }
+        assert_int_equal(cut_n, 2 * is_cut);
+        heft_branches_done(&tree);
+        heft_view_done(&view);
+
+        options.own = true;
+        assert_true(heft_view_init(&view, &o.stacks, &options));
+        assert_true(heft_view_rows(&view, HEFT_BY_LINE, &rows));
+        check_row(&view, &rows, 0, "app.py:1 main __main__", 100, 100);
+        check_row(&view, &rows, 1,
+                  is_cut ? "<paths cut>:0 <paths cut> <paths cut>" : "<interpreter>:0 <interpreter> <interpreter>", 10,
+                  is_cut ? 15 : 10);
+        check_row(&view, &rows, 2, "app.py:2 main __main__", 5, 5);
+        assert_int_equal(rows.row_n, 3);
+        heft_rows_done(&rows);
+        heft_view_done(&view);
+        close_recording(&o);
+    }
+}
+
 static void test_tree_of_one_thread(void **state)
 {
     (void)state;
@@ -798,6 +882,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_import_and_recursion),
         cmocka_unit_test(test_own),
+        cmocka_unit_test(test_paths_that_were_cut),
         cmocka_unit_test(test_tree_of_one_thread),
         cmocka_unit_test(test_columns),
         cmocka_unit_test(test_names),

@@ -13,6 +13,7 @@ from collections import defaultdict
 from typing import Any
 
 INTERPRETER = "<interpreter>"
+PATHS_CUT = "<paths cut>"
 OWN = 0
 HEADER = {
     "state": 4,
@@ -44,6 +45,7 @@ HEADER = {
 
 Frame = tuple[int, int, int, str, str, str | None]
 Numbers = tuple[int, int]
+Row = tuple[int, int, int, int, object, int, None, None, int]
 
 
 class EngineError(Exception):
@@ -99,6 +101,7 @@ class View:
         self._files = recording.files
         self._classes = classes
         self._threads = recording.threads
+        self.cut_bytes = self.cut_blocks = 0
         self.frames: list[Frame] = []
         self._ids: dict[Frame, int] = {}
         # (thread, frame ids innermost first) -> numbers
@@ -110,11 +113,15 @@ class View:
             ids = [self._id(frame) for frame in stack["frames"]]
             if own:
                 # What no own code asked for is nobody's.
+                cut = [frame for frame in ids if recording.files[self.frames[frame][0]] == PATHS_CUT]
                 ids = [frame for frame in ids if classes[self.frames[frame][0]] == OWN]
-                ids = ids or [self._id([INTERPRETER, 0, 0, INTERPRETER, INTERPRETER, None])]
+                ids = ids or cut or [self._id([INTERPRETER, 0, 0, INTERPRETER, INTERPRETER, None])]
             site = self.frames[ids[0]][0] if ids else 0
             if not keep >> classes[site] & 1 or (pattern is not None and not pattern[site]):
                 continue
+            if stack["frames"][-1][0] == PATHS_CUT:
+                self.cut_bytes += count
+                self.cut_blocks += blocks
             key = (stack.get("thread", 0), tuple(ids))
             before = self._stacks[key]
             self._stacks[key] = (before[0] + count, before[1] + blocks)
@@ -139,7 +146,7 @@ class View:
             return file
         return imported if imported is not None else module
 
-    def rows(self, by: str) -> list[tuple[int, int, int, int, object, int, None, None]]:
+    def rows(self, by: str) -> list[Row]:
         sums: dict[Any, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
         owners: dict[Any, dict[int, int]] = defaultdict(lambda: defaultdict(int))
         imports: dict[Any, set[str]] = defaultdict(set)
@@ -162,17 +169,20 @@ class View:
                     if self._classes[self.frames[frame][0]] == OWN:
                         owners[keys[0]][frame] += count
                         break
-        rows: list[tuple[int, int, int, int, object, int, None, None]] = []
+                else:
+                    owners[keys[0]][-1] += count
+        rows: list[Row] = []
         for key, numbers in sums.items():
-            owner = (
-                max(owners[key], key=lambda frame: owners[key][frame], default=-1) if key in owners else -1
-            )
+            owner, owned = -1, 0
+            if by == "line" and key in owners and self._classes[key[0]] != OWN:
+                owner = max(owners[key], key=lambda frame: (owners[key][frame], frame))
+                owned = owners[key][owner] if owner >= 0 else 0
             shown: object = key
             if by == "line":
                 shown = (*key, tuple(sorted(imports[key])))
             elif by == "stack":
                 shown, owner = key
-            rows.append((numbers[0], numbers[1], numbers[2], numbers[3], shown, owner, None, None))
+            rows.append((numbers[0], numbers[1], numbers[2], numbers[3], shown, owner, None, None, owned))
         rows.sort(key=lambda row: (-row[0], self._sort_name(by, row[4])))
         return rows
 

@@ -91,6 +91,12 @@ def order(row: dict[str, Any]) -> tuple[str, int, str]:
     return row["file"], row.get("line") or 0, row.get("function", "")
 
 
+def test_paths_are_complete(recorded: Workplace) -> None:
+    document = report(recorded)
+    assert (document["recording"]["paths_cut"], document["totals"]["cut_bytes"]) == (False, 0)
+    assert "<paths cut>" not in {row["file"] for row in document["rows"]}
+
+
 def test_limit_keeps_the_sum(recorded: Workplace) -> None:
     everything = report(recorded)
     assert len(report(recorded, "--limit", "0")["rows"]) == len(everything["rows"])
@@ -231,11 +237,16 @@ def test_pipes_and_full_disks(recorded: Workplace) -> None:
     broken = recorded.command(["bash", "-c", f"{script} | true; echo ${{PIPESTATUS[0]}}"])
     assert broken.err == ""
     assert broken.out.strip() in ("0", "141")
-    full = recorded.command(["sh", "-c", f"{script} > /dev/full"])
-    assert (full.code, full.err.count("\n")) == (1, 1)
-    assert full.err.startswith("memheft: error: cannot write the output")
     closed = recorded.command(["sh", "-c", f"{script} >&-"])
     assert "Traceback" not in closed.err
+    for words in (
+        "report app.heft --json", "report app.heft", "report app.heft --tree", "info app.heft --json",
+        "report app.heft --lines app.py", "info app.heft", "--help", "--version", "report --help", "info -h",
+        "run --help",
+    ):  # fmt: skip
+        full = recorded.command(["sh", "-c", f"{' '.join(MEMHEFT)} {words} > /dev/full"])
+        assert (full.code, full.err.count("\n")) == (1, 1), words
+        assert full.err.startswith("memheft: error: cannot write the output: No space left on device")
 
 
 @pytest.mark.parametrize(
@@ -251,7 +262,9 @@ def test_pipes_and_full_disks(recorded: Workplace) -> None:
         (["--inverted"], "--tree"),
         (["--by", "colour"], "colour"),
         (["--peak", "--live"], "not allowed"),
-        (["--tree", "--by", "line"], "not allowed"),
+        (["--tree", "--by", "line"], "--by line does not go with --tree: a tree is made of lines"),
+        (["--lines", "app.py", "--by", "file"], "--lines does not go with --by file"),
+        (["--lines", "app.py", "--tree"], "--lines does not go with --tree"),
         (["--only", "mine"], "mine"),
         (["--only", "own", "--no-own"], "leave nothing"),
         (["two.heft"], "two.heft"),
@@ -301,6 +314,12 @@ def test_bad_recordings(recorded: Workplace, tmp_path: Path, verb: str) -> None:
         schema.check(document.json)
         if path.stem in ("empty", "foreign", "newer", "truncated", "missing"):
             assert document.json["code"] == path.stem
+            assert "at byte" not in text.err
+        if path.stem in ("truncated", "short"):
+            assert document.json["code"] == "truncated"
+            assert re.search(
+                r"is cut short: [\d.]+ (Ki)?B of it are there, and nothing can be read", text.err
+            )
 
 
 def test_running_program(workplace: Workplace) -> None:
@@ -352,6 +371,64 @@ def test_complete(workplace: Workplace, code: str, complete: bool, exit_code: in
     assert document["rows"][0]["bytes"] >= 100_000
 
 
+MANY_PATHS = """\
+import json
+DEPTH = 18
+text = "".join(f"def f{i}():\\n    f{i + 1}()\\n    f{i + 1}()\\n" for i in range(DEPTH))
+kept = []
+made = {"kept": kept, "__name__": "made"}
+exec(compile(text + f"def f{DEPTH}():\\n    kept.append(bytes(100))\\n", "app_made.py", "exec"), made)
+made["f0"]()
+def mine():
+    return [json.loads("[1.5, 2.5]") for _ in range(1000)]
+x = mine()
+"""
+
+
+def test_more_call_paths_than_are_kept(workplace: Workplace) -> None:
+    """2 ** 18 paths to one line, then more: what lines asked for is exact, and what is not known is said."""
+    workplace.record(MANY_PATHS)
+    info = workplace.memheft("info", "app.heft", "--json").json
+    schema.check(info)
+    assert info["recording"]["paths_cut"] is True
+    assert "more call paths than a recording keeps" in workplace.memheft("info", "app.heft").out
+    lines = report(workplace, "--live")
+    assert lines["recording"]["paths_cut"] is True
+    made = lines["rows"][0]
+    assert (os.path.basename(made["file"]), made["line"]) == ("app_made.py", 56)
+    assert made["blocks"] >= 2**18
+    assert 2**17 < lines["totals"]["cut_blocks"] < lines["totals"]["blocks"]
+    assert lines["totals"]["cut_bytes"] < lines["totals"]["bytes"]
+
+    def cut(document: Any) -> Any:
+        return next(row for row in document["rows"] if row.get("file") == "<paths cut>")
+
+    own = report(workplace, "--live", "--own")
+    assert own["totals"]["bytes"] == lines["totals"]["bytes"]
+    assert cut(own)["bytes"] > 100_000  # json's, made for mine(), which is no longer known
+    assert cut(report(workplace, "--live", "--tree"))["inclusive_bytes"] == lines["totals"]["cut_bytes"]
+    stack = report(workplace, "--live", "--by", "stack")["rows"][0]["stack"]
+    assert [frame["function"] for frame in stack] == ["f18", "<paths cut>"]
+    for words, says in [
+        ([], "only the innermost line is known; what lines asked for themselves is exact"),
+        (["--own"], "they are charged to <paths cut>"),
+        (["--tree"], "they stand under <paths cut>"),
+        (["--tree", "--inverted"], "they stand under <paths cut>"),
+        (["--by", "stack"], "they stand under <paths cut>"),
+        (["--by", "function"], "`with calls` is too small"),
+        (["--lines", "app.py"], "`with calls` is too small"),
+        (["--by", "thread"], "what lines asked for themselves is exact"),
+    ]:
+        result = workplace.memheft("report", "app.heft", *words, environment={"COLUMNS": "80"})
+        assert (result.code, result.err) == (0, "")
+        (note,) = [line for line in result.out.splitlines() if line.startswith("note: ")]
+        assert says in note
+        assert "(none of your own code was running)" not in [
+            line for line in result.out.splitlines() if "<paths cut>" in line
+        ]
+    assert workplace.memheft("report", "app.heft", "--lines", "<paths cut>").code == 2
+
+
 # -- sources ---------------------------------------------------------------------------------------------
 
 
@@ -360,12 +437,12 @@ def test_sources_travel(workplace: Workplace) -> None:
     path = workplace.record(
         "import json\nx = [bytes(100) for _ in range(1000)]\ny = json.loads('[' + '1.5,' * 5000 + '1]')\n"
     )
-    before = workplace.memheft("report", "--limit", "0").out
+    before = workplace.memheft("report", "app.heft", "--limit", "0").out
     assert "x = [bytes(100)" in before
     (workplace.folder / "app.py").write_text("# edited\n# since\n")
-    assert workplace.memheft("report", "--limit", "0").out == before
+    assert workplace.memheft("report", "app.heft", "--limit", "0").out == before
     (workplace.folder / "app.py").unlink()
-    assert workplace.memheft("report", "--limit", "0").out == before
+    assert workplace.memheft("report", "app.heft", "--limit", "0").out == before
     moved = workplace.folder / "elsewhere" / "y.heft"
     moved.parent.mkdir()
     path.rename(moved)

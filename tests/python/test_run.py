@@ -102,13 +102,6 @@ def test_usage_errors(workplace: Workplace) -> None:
         (["-Z", "app.py"], "unknown option -Z"),
         (["--unknown", "app.py"], "--unknown"),
         (["-o"], "expected one argument"),
-        (["nothing.py"], "cannot find nothing.py"),
-        (["sub/nothing.py"], "cannot find sub/nothing.py"),
-        (["nothing"], "memheft run -m nothing"),
-        (["empty"], "has no __main__.py"),
-        (["-o", "missing/x.heft", "app.py"], "does not exist"),
-        (["-o", "missing/", "app.py"], "does not exist"),
-        (["-o", "app.py/x.heft", "app.py"], "does not exist"),
         (["-o", "{host}.heft", "app.py"], "{host}"),
         (["-o", "a|b.heft", "app.py"], "|"),
         (["-o", "", "app.py"], "-o needs"),
@@ -116,9 +109,33 @@ def test_usage_errors(workplace: Workplace) -> None:
         one_error(workplace, "run", *words, code=2, says=says)
 
 
+def test_missing_files(workplace: Workplace) -> None:
+    """What is not there, or is not what it should be, is a failure, not wrong usage: 1 for every verb."""
+    workplace.write("app.py", "print('started')")
+    (workplace.folder / "empty").mkdir()
+    (workplace.folder / "dangling.py").symlink_to("nowhere")
+    (workplace.folder / "dangling").symlink_to("nowhere")
+    for words, says in [
+        (["nothing.py"], "cannot find nothing.py"),
+        (["sub/nothing.py"], "cannot find sub/nothing.py"),
+        (["nothing"], "memheft run -m nothing"),
+        (["empty"], "has no __main__.py"),
+        (["dangling.py"], "cannot read dangling.py (no such file"),
+        (["-o", "missing/x.heft", "app.py"], "missing does not exist"),
+        (["-o", "missing/", "app.py"], "does not exist"),
+        (["-o", "dangling/x.heft", "app.py"], "dangling does not exist"),
+        (["-o", "app.py/x.heft", "app.py"], "app.py is not a folder"),
+        (["-o", "app.py/", "app.py"], "app.py/ is not a folder"),
+    ]:
+        one_error(workplace, "run", *words, code=1, says=says)
+    for verb in ("report", "info"):
+        one_error(workplace, verb, "nothing.heft", code=1, says="nothing.heft: no such file")
+
+
 def test_unwritable_folder(workplace: Workplace) -> None:
     workplace.write("app.py", "print('started')")
-    one_error(workplace, "run", "-o", "/proc/x.heft", "app.py", code=2, says="/proc")
+    says = "cannot write the recording into /proc: it takes no new files"
+    one_error(workplace, "run", "-o", "/proc/x.heft", "app.py", code=1, says=says)
     if os.geteuid() != 0:
         (workplace.folder / "locked").mkdir(mode=0o500)
         one_error(
@@ -184,22 +201,79 @@ def test_vanished_folder(workplace: Workplace) -> None:
 
 
 def test_not_a_python_program(workplace: Workplace) -> None:
-    one_error(workplace, "run", "ls", code=2, says="is not a Python program")
+    one_error(workplace, "run", "ls", code=1, says="is not a Python program")
     tool = workplace.write("bin/tool", "#!/bin/sh\necho started\n")
     tool.chmod(0o755)
     path = {"PATH": f"{workplace.folder / 'bin'}:{os.environ['PATH']}"}
-    one_error(workplace, "run", "tool", code=2, says="is started by /bin/sh", environment=path)
+    one_error(workplace, "run", "tool", code=1, says="is started by /bin/sh", environment=path)
 
 
 def test_command_of_another_python(workplace: Workplace) -> None:
-    other = workplace.folder / "other" / "python3"
-    other.parent.mkdir()
-    other.symlink_to(os.path.realpath(sys.executable))
+    other = another_python(workplace.folder / "other")
     for interpreter in (str(other), "/usr/bin/env -S " + str(other)):
         tool = workplace.write("bin/tool", f"#!{interpreter}\nprint('started')\n")
         tool.chmod(0o755)
         path = {"PATH": f"{workplace.folder / 'bin'}:{os.environ['PATH']}"}
         one_error(workplace, "run", "tool", code=1, says=str(other), environment=path)
+
+
+def another_python(folder: Path) -> Path:
+    """Make a virtual environment of our own interpreter, as far as a first line can tell."""
+    (folder / "bin").mkdir(parents=True)
+    (folder / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    (folder / "bin" / "python").symlink_to(os.path.realpath(sys.executable))
+    return folder / "bin" / "python"
+
+
+def test_script_that_names_another_python(workplace: Workplace, tmp_path: Path) -> None:
+    """A script may name any Python, and is run by ours with a word; the commands of another are refused."""
+    other = another_python(tmp_path / "other")
+    run = "import sys\nif __name__ == '__main__':\n"
+    command = run + "    sys.argv[0] = sys.argv[0].removesuffix('.exe')\n    sys.exit(print('started'))\n"
+    workplace.write("app.py", f"#!{other}\nimport sys\nprint('started')\nsys.argv[0] or sys.exit(1)\n")
+    for words in (["app.py"], ["./app.py"], ["-q", str(workplace.folder / "app.py")]):
+        result = workplace.memheft("run", *words)
+        assert (result.code, result.out) == (0, "started\n")
+        first, *rest = result.err.splitlines()
+        assert first.startswith("memheft: warning: the first line of ")
+        assert f"names {other};" in first
+        assert sys.executable in first
+        assert (rest == []) == ("-q" in words)
+    # a command, by its place, by a link to it, by what installers write
+    for path in ("../other/bin/tool", "tool"):
+        workplace.write(path, f"#!{other}\n" + (command if path == "tool" else "print('started')\n"))
+    (workplace.folder / "link").symlink_to("../other/bin/tool")
+    for name in ("../other/bin/tool", "link", "tool", "./tool"):
+        one_error(workplace, "run", name, code=1, says=f"{other} -m pip install memheft")
+    its_own = workplace.write("../other/bin/memheft", "")
+    one_error(
+        workplace, "run", "./tool", code=1, says=f"use {its_own.parent.resolve() / 'memheft'} run ./tool"
+    )
+
+
+def test_script_that_names_our_python(workplace: Workplace) -> None:
+    """By whatever name; what names none in particular, is not there, or is no Python, does not matter."""
+    folder = Path(sys.executable).parent
+    version = f"python3.{sys.version_info[1]}"
+    workplace.write("python3", "#!/bin/sh\n").chmod(0o755)
+    path = {"PATH": f"{workplace.folder}:{os.environ['PATH']}"}
+    for interpreter in (
+        sys.executable,
+        folder / "python3",
+        folder / version,
+        "/usr/bin/env python3",
+        "/usr/bin/env python",
+        f"/usr/bin/env {version}",
+        "/usr/bin/env -S python3 -u",
+        "/nowhere/python3",
+        workplace.folder / "python3",
+        "/usr/bin/env",
+        "/bin/sh",
+        "",
+    ):
+        workplace.write("tool", f"#!{interpreter}\nprint('started')\n")
+        result = workplace.memheft("run", "-q", "./tool", environment=path)
+        assert (result.code, result.out, result.err) == (0, "started\n", ""), interpreter
 
 
 def test_bad_settings_are_no_traceback(workplace: Workplace) -> None:
@@ -222,7 +296,7 @@ def test_bad_settings_are_no_traceback(workplace: Workplace) -> None:
 
 def test_debug_shows_the_traceback(workplace: Workplace) -> None:
     result = workplace.memheft("run", "nothing.py", environment={"MEMHEFT_DEBUG": "1"})
-    assert result.code == 2
+    assert result.code == 1
     assert "Traceback" in result.err
     assert result.err.splitlines()[-1].startswith("memheft: error: cannot find nothing.py")
 
@@ -285,8 +359,38 @@ def test_summary(workplace: Workplace) -> None:
         re.search(r"json/decoder\.py:\d+ \S*raw_decode  +<- load\.py:10 <module>$", line) for line in rows
     )
     (made,) = workplace.folder.glob("*.heft")
-    assert lines[-1] == f"next: {os.path.basename(sys.executable)} -m memheft report {made.name}"
+    assert lines[-1] == f"next: {sys.executable} -m memheft report {made.name}"
     assert workplace.memheft("run", "-q", "load.py").err == ""
+
+
+def test_the_next_command_can_be_typed(workplace: Workplace) -> None:
+    """It finds us, not another memheft or python on PATH, and works in the folder of the start."""
+    workplace.write("app.py", KEEP)
+    folder = Path(sys.executable).parent
+    (workplace.folder / "out").mkdir()
+    (workplace.folder / "env").symlink_to(folder.parent)
+    other = workplace.write("other/memheft", "#!/bin/sh\n").parent
+    (other / "python").symlink_to(sys.executable)
+    for name in ("memheft", "python"):
+        (other / name).chmod(0o755)
+
+    def hint(*words: str, path: Path) -> str:
+        environment = {"PATH": f"{path}:/usr/bin:/bin"}
+        command = [*words, "run", "-fo", "out/-x y.heft", "app.py"]
+        result = workplace.command(command, environment=environment)
+        last = result.err.splitlines()[-1]
+        assert last.startswith("next: ")
+        assert workplace.command(["sh", "-c", last[6:]], environment=environment).code == 0
+        return last[6:]
+
+    report = "report 'out/-x y.heft'"
+    assert hint("env/bin/python", "-m", "memheft", path=folder) == f"python -m memheft {report}"
+    assert hint("env/bin/python", "-m", "memheft", path=other) == f"env/bin/python -m memheft {report}"
+    assert hint(sys.executable, "-m", "memheft", path=other) == f"{sys.executable} -m memheft {report}"
+    if (folder / "memheft").exists():
+        assert hint("memheft", path=folder) == f"memheft {report}"
+        assert hint("env/bin/memheft", path=folder) == f"memheft {report}"
+        assert hint("env/bin/memheft", path=other) == f"env/bin/memheft {report}"
 
 
 def test_summary_of_an_import(workplace: Workplace) -> None:
@@ -402,10 +506,59 @@ def test_last_recording(workplace: Workplace, tmp_path: Path) -> None:
     workplace.write("app.py", KEEP)
     other = tmp_path / "elsewhere"
     other.mkdir()
-    one_error(workplace, "report", code=2, says="no recording named")
+    one_error(workplace, "report", code=1, says="no recording named")
     assert workplace.memheft("run", "-q", "-o", str(other / "x.heft"), "app.py").code == 0
     assert workplace.memheft("report", "--json").json["recording"]["path"] == str(other / "x.heft")
     (other / "x.heft").rename(workplace.folder / "moved.heft")
     assert workplace.memheft("report", "--json").json["recording"]["path"] == str(
         workplace.folder / "moved.heft"
     )
+
+
+def test_the_last_recording_is_one_of_this_folder(workplace: Workplace, tmp_path: Path) -> None:
+    def path(**options: Any) -> str:
+        text = workplace.memheft("report", **options)
+        assert (text.code, text.err) == (0, "")
+        path = str(workplace.memheft("report", "--json", **options).json["recording"]["path"])
+        folder = options.get("cwd", workplace.folder)
+        assert text.out.splitlines()[1] == "from " + path.removeprefix(f"{folder}/")
+        assert workplace.memheft("info", **options).out.startswith(path + ": ")
+        return path
+
+    def age(name: str, seconds: int) -> None:
+        os.utime(workplace.folder / name, (time.time() - seconds,) * 2)
+
+    workplace.write("app.py", KEEP)
+    here, there = workplace.folder, tmp_path / "elsewhere"
+    there.mkdir()
+    assert workplace.memheft("run", "-q", "-o", "old.heft", "app.py").code == 0
+    assert workplace.memheft("run", "-q", "-o", "new.heft", "app.py").code == 0
+    age("old.heft", 200)
+    age("new.heft", 100)
+    # what was last recorded in another folder is not what is meant here, but where there is no other it is
+    assert workplace.memheft("run", "-q", str(here / "app.py"), cwd=there).code == 0
+    (made,) = there.iterdir()
+    assert path() == str(here / "new.heft")
+    assert path(cwd=there) == str(made)
+    assert path(cwd=tmp_path) == str(made)
+    # what was last recorded from here into another folder is
+    assert workplace.memheft("run", "-q", "-o", str(there / "x.heft"), "app.py").code == 0
+    assert path() == str(there / "x.heft")
+    age("old.heft", -100)
+    assert path() == str(here / "old.heft")
+    (here / "folder.heft").mkdir()
+    assert path() == str(here / "old.heft")
+    named = workplace.memheft("report", "old.heft").out
+    assert "from " not in named.splitlines()[1]
+
+
+def test_a_note_of_the_last_recording_by_an_older_version(workplace: Workplace, tmp_path: Path) -> None:
+    path = workplace.record(KEEP)
+    state = tmp_path / "state" / "memheft" / "last"
+    path.rename(tmp_path / "x.heft")
+    for text in (f"{tmp_path}/x.heft\n", f"{tmp_path}/x.heft\0\n", f"{tmp_path}/x.heft\0relative\n"):
+        state.write_text(text)
+        assert workplace.memheft("report").code == 0
+    for text in ("", "\n", "\0\n", "\0/\n", "a\0b\0c\n"):
+        state.write_text(text)
+        assert workplace.memheft("report").code == 1

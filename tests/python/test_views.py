@@ -93,11 +93,81 @@ def test_report_text(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "  60 %   600 MiB  12.0 M  load.py:5 read",
         "  30 %   300 MiB   412 k  csv.py:178 __next__         <- load.py:5 read",
         " 9.0 %  90.0 MiB      37  lib/deep/mod.py:1234 inner  <- load.py:8 <module>",
-        " 0.9 %  9.00 MiB     100  load.py:1 <module>          import of csv",
+        " 0.9 %  9.00 MiB     100  load.py:1 <module>          (import of csv)",
         " 0.1 %  1.00 MiB      50  <interpreter>               (no Python code was runni…",
         "<0.1 %  1.01 KiB       1  lib/deep/mod.py:30 small30  <- load.py:8 <module>",
         "<0.1 %  28.7 KiB      29  (29 others)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("carried", "note"),
+    [
+        ({"read": 1000}, "<- load.py:5 read"),
+        ({"read": 900, "<module>": 100}, "<- load.py:5 read"),
+        ({"read": 620, "<module>": 380}, "<- load.py:5 read (62 %)"),
+        ({"read": 340, "<module>": 330, "": 330}, "<- load.py:5 read (34 %)"),
+        ({"read": 300, "<module>": 400, "": 300}, "<- load.py:8 <module> (40 %)"),
+        ({"read": 400, "": 600}, ""),
+        ({"read": 2, "": 998}, ""),
+        ({"": 1000}, ""),
+    ],
+    ids=str,
+)
+def test_whom_a_library_worked_for(
+    fake: Path, monkeypatch: pytest.MonkeyPatch, carried: dict[str, int], note: str
+) -> None:
+    """A line of one's own is named when it carries much of a library's, never when it carries a crumb."""
+    library = [SITE, 7, 1, "helper", "lib.deep.mod", None]
+    callers = {"read": [READ, MAIN], "<module>": [MAIN], "": []}
+    stacks = [stack([library, *callers[name]], size * MIB) for name, size in carried.items()]
+    fake.write_text(json.dumps(MODEL | {"stacks": stacks}))
+    line = run(monkeypatch, "report", str(fake)).splitlines()[2]
+    assert line.partition("mod.py:7 helper")[2].strip() == note
+    row = json.loads(run(monkeypatch, "report", str(fake), "--json"))["rows"][0]
+    assert ("owner" in row) == ("owner_bytes" in row)
+    if note:
+        assert row["owner_bytes"] == max(carried.values()) * MIB
+    for columns in range(45, 90):  # a name may be cut, the share may not: a bare name would mean nearly all
+        monkeypatch.setenv("COLUMNS", str(columns))
+        shown = run(monkeypatch, "report", str(fake)).splitlines()[2]
+        assert text.width(shown) <= columns
+        if "<-" in shown and "%" in note:
+            assert shown.endswith(note[-7:])
+    monkeypatch.delenv("COLUMNS")
+
+
+def test_notes_of_imports(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Source is shown as it is; what is none stands in brackets."""
+    import zlib
+
+    text = "import csv\nfrom lib import *\nload()\nload()\n"
+    blob = zlib.compress(json.dumps({"files": {APP: {"text": text}}}).encode())
+    frozen = "<frozen importlib.util>"
+    stacks = [
+        stack([[APP, line, 1, "<module>", "__main__", name]], (100 - 10 * line - i) * MIB)
+        for line, names in (
+            (1, ["csv"]),
+            (2, ["lib.a"]),
+            (3, ["a", "b", "c"]),
+            (4, ["a", "b", "c", "d", "e"]),
+        )
+        for i, name in enumerate(names)
+    ]
+    stacks += [stack([[frozen, 1, 1, "f", "importlib.util", None]], 2 * MIB)]
+    stacks += [stack([[SITE, 1, 1, "g", "lib", "x"]], 1 * MIB)]
+    fake.write_text(json.dumps(MODEL | {"source": blob.hex(), "stacks": stacks}))
+    notes = {line.split("  ")[-1] for line in run(monkeypatch, "report", str(fake)).splitlines()[2:]}
+    lines = run(monkeypatch, "report", str(fake))
+    for note in (
+        "import csv",
+        "from lib import *  (import of lib.a)",
+        "load()  (import of a, b, c)",
+        "load()  (import of a, b, c, 2 more)",
+        "(built into Python)",
+        "(import of x)",
+    ):
+        assert f"  {note}\n" in lines, notes
 
 
 def test_tree_text(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
