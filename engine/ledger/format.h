@@ -151,6 +151,7 @@ typedef struct {
 
 #define HEFT_DETAIL_RECURSIVE 1u /* recursion was folded onto this node */
 #define HEFT_DETAIL_CUT 2u       /* requests of missing descendants were charged here (cut_events) */
+#define HEFT_DETAIL_FLAT 4u      /* a thread's child to which paths were cut (HEFT_FLAG_PATHS_CUT): callers not kept */
 
 /* Longer-lived temporary blocks of a node: freed after one further request of their thread ([0]), after two or three
  * ([1]). So what was freed before another 1, 2, 4 blocks were asked for (the spans) is the detail's temporary_*, that

@@ -7,7 +7,6 @@
 
 #include "base/map.h"
 #include "ledger/reader.h"
-#include "ledger/tree.h" /* HEFT_TREE_FLAT */
 
 #define HEFT_NONE UINT32_MAX
 
@@ -77,14 +76,10 @@ static inline bool heft_stacks_is_base(const heft_stacks_t *stacks, uint32_t ver
     return stacks->vertices[vertex].frame == HEFT_NONE;
 }
 
-/* Was the way to this node not kept?  It is a line directly under its thread then, made after the tree had reached the
- * bound.  (That is also what a thread's outermost line is when it first runs after that: it counts as cut too.  And a
- * cut stack whose line stood directly under the thread before is not recognized.) */
+/* Was the way to this node not kept? */
 static inline bool heft_stacks_is_cut(const heft_stacks_t *stacks, uint32_t node)
 {
-    const heft_reader_t *r = stacks->reader;
-    return stacks->cut_frame != HEFT_NONE && node >= HEFT_TREE_FLAT && r->details[node].kind == HEFT_NODE_FRAME &&
-           r->details[r->nodes[node].parent].kind == HEFT_NODE_THREAD;
+    return stacks->cut_frame != HEFT_NONE && (stacks->reader->details[node].flags & HEFT_DETAIL_FLAT) != 0;
 }
 
 /* The vertex to which blocks of `node` are charged: always a frame. */

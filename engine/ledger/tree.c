@@ -167,11 +167,13 @@ static uint32_t insert_flat(heft_tree_t *tree, uint32_t parent, uint64_t ip, con
         parent = tree->nodes[parent].parent;
     tree->header->flags |= HEFT_FLAG_PATHS_CUT;
     uint32_t node = heft_tree_probe(tree, parent, ip, &unused);
-    if (node != 0)
-        return node;
-    if (tree->details[parent].kind != HEFT_NODE_THREAD)
+    if (node == 0 && tree->details[parent].kind != HEFT_NODE_THREAD)
         return cut(tree, parent);
-    return heft_tree_insert(tree, parent, ip, frame); /* one level: it is a thread's child now */
+    if (node == 0)
+        node = heft_tree_insert(tree, parent, ip, frame); /* one level: it is a thread's child now */
+    if (node != parent)
+        tree->details[node].flags |= HEFT_DETAIL_FLAT;
+    return node;
 }
 
 HEFT_COLD uint32_t heft_tree_insert(heft_tree_t *tree, uint32_t parent, uint64_t ip, const heft_frame_info_t *frame)

@@ -40,8 +40,9 @@
 #define HEFT_TREE_ROOT 1u
 #define HEFT_TREE_FOLD_CODE (1u << 16)
 #define HEFT_TREE_FLAT (1u << 18)
-#define HEFT_TREE_CODE_INDEX 4096u /* bucket heads of each index of code objects; chains grow with the program's text  \
-                                    */
+#define HEFT_TREE_CODE_INDEX                                                                                           \
+    4096u /* bucket heads of each index of code objects; chains grow with the program's text                           \
+           */
 
 typedef struct {
     uint64_t key;                  /* what the code is, see heft_code_info_t */

@@ -613,12 +613,14 @@ static void test_a_flat_tree_keeps_the_innermost_line(void **state)
     uint32_t g10 = plain_child(tree, f10, g, 0x2000, 10);
     assert_int_equal(tree->nodes[g10].parent, w->thread);
     assert_int_equal(tree->details[g10].line, 6);
+    assert_int_equal(tree->details[g10].flags, HEFT_DETAIL_FLAT);
     assert_true(tree->header->flags & HEFT_FLAG_PATHS_CUT);
     assert_int_equal(plain_child(tree, f10, g, 0x2000, 10), g10);
     assert_int_equal(plain_child(tree, w->thread, g, 0x2000, 10), g10);
     assert_int_equal(plain_child(tree, w->thread, f, 0x1000, 10), f10); /* known paths are as before */
     uint32_t other = plain_child(tree, second, g, 0x2000, 10);
     assert_int_equal(tree->nodes[other].parent, second); /* whose it is, is kept as well */
+    assert_int_equal(tree->details[other].flags, 0);
     heft_frame_info_t early = {.code = g, .instr = 2, .incomplete = true};
     assert_int_equal(child(tree, f10, 0x2000, &early, ""), f10);
     assert_int_equal(tree->header->cut_events, 0);

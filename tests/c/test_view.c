@@ -685,11 +685,15 @@ static void cut_example(opened_t *o)
     uint32_t lib = recording_code(&o->r, "/lib.py", "f", "lib", 0);
     uint32_t caller = recording_frame(&o->r, main, app, 1);
     recording_alloc(&o->r, recording_frame(&o->r, caller, lib, 10), 100, 1);
-    while (o->r.header.node_n < HEFT_TREE_FLAT)
-        recording_frame(&o->r, caller, lib, 30);
-    recording_alloc(&o->r, recording_frame(&o->r, main, lib, 20), 7, 2);
-    recording_alloc(&o->r, recording_frame(&o->r, main, app, 2), 5, 1);
-    recording_alloc(&o->r, recording_frame(&o->r, worker, lib, 20), 3, 1);
+    const struct {
+        uint32_t thread, code, line;
+        int64_t bytes, blocks;
+    } flat[] = {{main, lib, 20, 7, 2}, {main, app, 2, 5, 1}, {worker, lib, 20, 3, 1}};
+    for (size_t i = 0; i < sizeof flat / sizeof *flat; i++) {
+        uint32_t node = recording_frame(&o->r, flat[i].thread, flat[i].code, flat[i].line);
+        recording_alloc(&o->r, node, flat[i].bytes, flat[i].blocks);
+        o->r.details[node].flags |= HEFT_DETAIL_FLAT;
+    }
 }
 
 static void test_paths_that_were_cut(void **state)

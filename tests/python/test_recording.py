@@ -651,7 +651,7 @@ while any(thread.is_alive() for thread in threads):
 
 
 def test_a_child_without_fork_handlers(workplace: Workplace) -> None:
-    """A child made behind the handlers' back (_Fork, clone) shares the file's pages and must stay out of them."""
+    """A child made behind the handlers' back (_Fork, clone) shares the file: it must stay out of it."""
     text = """
 import ctypes, os
 libc = ctypes.CDLL(None)
@@ -673,7 +673,7 @@ kept = parent()
 
 
 def test_the_end_comes_while_no_arena_can_be_had(workplace: Workplace) -> None:
-    """Small requests that pymalloc passes on, down to the last one before the end, leave nobody inside the lock."""
+    """Small requests that pymalloc passes on, down to the very last one, leave nobody inside the lock."""
     text = """
 import re, resource
 kept = [None] * 4_000_000

@@ -122,9 +122,7 @@ class DebianRoot:
             if re.search(r"(?i)^\s*acquire::(https?|check|retries)", read_text(path), re.MULTILINE):
                 copy_into(self.path, path)
 
-    def get_pythons(
-        self, step: Step, minors: tuple[int, ...]
-    ) -> tuple[dict[int, Python], dict[int, str]]:
+    def get_pythons(self, step: Step, minors: tuple[int, ...]) -> tuple[dict[int, Python], dict[int, str]]:
         """Install what is missing; say which versions Debian does not have."""
         found: dict[int, Python] = {}
         missing: dict[int, str] = {}
