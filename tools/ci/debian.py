@@ -102,6 +102,9 @@ class DebianRoot:
         fresh = self.path.with_name(self.path.name + ".new")
         for old in (fresh, self.path):
             if old.exists():
+                # a folder that somebody has bound into it would be emptied as well
+                if f" {old}/" in read_text(Path("/proc/self/mounts")):
+                    raise StepError(f"{old} is incomplete, and something is mounted in it: unmount that")
                 step.run(["rm", "-rf", "--one-file-system", old])
         include = f"--include={','.join(BASE_PACKAGES)}"
         step.run(["debootstrap", "--variant=minbase", include, SUITE, fresh, mirror], env=self.env())
@@ -122,9 +125,7 @@ class DebianRoot:
             if re.search(r"(?i)^\s*acquire::(https?|check|retries)", read_text(path), re.MULTILINE):
                 copy_into(self.path, path)
 
-    def get_pythons(
-        self, step: Step, minors: tuple[int, ...]
-    ) -> tuple[dict[int, Python], dict[int, str]]:
+    def get_pythons(self, step: Step, minors: tuple[int, ...]) -> tuple[dict[int, Python], dict[int, str]]:
         """Install what is missing; say which versions Debian does not have."""
         found: dict[int, Python] = {}
         missing: dict[int, str] = {}
