@@ -69,11 +69,19 @@ class DebianRoot:
         namespace = ("unshare", "--mount", "--propagation", "private")
         return (*namespace, "sh", "-c", ENTER, str(self.path), str(cwd), shared)
 
-    def run(self, step: Step, command: Sequence[str], cwd: str | Path = "/", check: bool = True) -> Done:
+    def run(
+        self,
+        step: Step,
+        command: Sequence[str],
+        *,
+        cwd: str | Path = "/",
+        check: bool = True,
+        timeout: float = 1500,
+    ) -> Done:
         """Run a command of a step inside."""
         words = [*self.enter(cwd), *command]
         shown = f"{shlex.join(command)}  # in {self.path}"
-        return step.run(words, env=self.env(), check=check, shown=shown)
+        return step.run(words, env=self.env(), check=check, timeout=timeout, shown=shown)
 
     @staticmethod
     def env(**changes: str) -> dict[str, str]:

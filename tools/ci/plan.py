@@ -4,7 +4,8 @@
     set-up      packages (apt, when root), a Debian root for missing Pythons, an environment of tools
     house       ruff, mypy, clang-format; include arrows and the exported symbol come with the C tests
     C           the core's tests plain, under ASan and UBSan, under TSan where threads meet; fuzzers
-    Python      for each CPython: a fresh environment, `pip install .`, the tests of tests/python
+    Python      for each CPython: a fresh environment, `pip install .`, the tests of tests/python, then
+                some of CPython's own with every stack compared
 
 Everything is built under build/test; each step has a log there.  What outlives the checkout (the Debian
 root, pip's downloads) is in MEMHEFT_CACHE: /var/cache/memheft for root, else ~/.cache/memheft.
@@ -345,15 +346,25 @@ def test_python(python: Python, options: Options, step: Step) -> None:
     done = run([*pytest, str(ROOT / "tests" / "python")], check=False)
     step.count_junit(report, done)
     step.count.passed += 1  # the exported symbol
+    if not options.quick:
+        check_stacks(run, inside, folder / "stacks", step)
 
 
-def runner(python: Python, step: Step, work: Path) -> Callable[..., Done]:
-    """Run commands where the interpreter lives."""
+def check_stacks(run: Callable[..., Done], inside: str, work: Path, step: Step) -> None:
+    """Compare every stack that is taken while some of CPython's own tests run; see tools/check_stacks.py."""
+    words = [inside, str(ROOT / "tools" / "check_stacks.py"), "--here", "--quick", "--work", str(work)]
+    done = run(words, check=False)
+    if done.status not in (0, 3):
+        raise StepError("a stack is wrong, or a test of CPython's has another outcome than without memheft")
+    if done.status == 0:
+        step.count.passed += 1
+    else:
+        step.count.skipped += 1  # this Python came without its tests
+
+
+def runner(python: Python, step: Step, work: Path, *shared: Path) -> Callable[..., Done]:
+    """Run commands where the interpreter lives; there it sees the checkout and the `shared` folders."""
     if python.root is None:
         return partial(step.run, cwd=work, env=clean_env())
-    root = DebianRoot(python.root, (ROOT, Path(os.environ["PIP_CACHE_DIR"])))
-
-    def run(command: Sequence[str], check: bool = True) -> Done:
-        return root.run(step, command, cwd=work, check=check)
-
-    return run
+    root = DebianRoot(python.root, (ROOT, Path(os.environ["PIP_CACHE_DIR"]), *shared))
+    return partial(root.run, step, cwd=work)
