@@ -69,11 +69,19 @@ class DebianRoot:
         namespace = ("unshare", "--mount", "--propagation", "private")
         return (*namespace, "sh", "-c", ENTER, str(self.path), str(cwd), shared)
 
-    def run(self, step: Step, command: Sequence[str], cwd: str | Path = "/", check: bool = True) -> Done:
+    def run(
+        self,
+        step: Step,
+        command: Sequence[str],
+        *,
+        cwd: str | Path = "/",
+        check: bool = True,
+        timeout: float = 1500,
+    ) -> Done:
         """Run a command of a step inside."""
         words = [*self.enter(cwd), *command]
         shown = f"{shlex.join(command)}  # in {self.path}"
-        return step.run(words, env=self.env(), check=check, shown=shown)
+        return step.run(words, env=self.env(), check=check, timeout=timeout, shown=shown)
 
     @staticmethod
     def env(**changes: str) -> dict[str, str]:
@@ -102,6 +110,9 @@ class DebianRoot:
         fresh = self.path.with_name(self.path.name + ".new")
         for old in (fresh, self.path):
             if old.exists():
+                # a folder that somebody has bound into it would be emptied as well
+                if f" {old}/" in read_text(Path("/proc/self/mounts")):
+                    raise StepError(f"{old} is incomplete, and something is mounted in it: unmount that")
                 step.run(["rm", "-rf", "--one-file-system", old])
         include = f"--include={','.join(BASE_PACKAGES)}"
         step.run(["debootstrap", "--variant=minbase", include, SUITE, fresh, mirror], env=self.env())

@@ -4,7 +4,8 @@
     set-up      packages (apt, when root), a Debian root for missing Pythons, an environment of tools
     house       ruff, mypy, clang-format; include arrows and the exported symbol come with the C tests
     C           the core's tests plain, under ASan and UBSan, under TSan where threads meet; fuzzers
-    Python      for each CPython: a fresh environment, `pip install .`, the tests of tests/python
+    Python      for each CPython: a fresh environment, `pip install .`, the tests of tests/python, then
+                some of CPython's own with every stack compared
 
 Everything is built under build/test; each step has a log there.  What outlives the checkout (the Debian
 root, pip's downloads) is in MEMHEFT_CACHE: /var/cache/memheft for root, else ~/.cache/memheft.
@@ -13,6 +14,7 @@ root, pip's downloads) is in MEMHEFT_CACHE: /var/cache/memheft for root, else ~/
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -163,8 +165,7 @@ def make_tools(step: Step) -> None:
     python = next(iter(search().found.values()), None)
     if python is None:
         raise StepError("no CPython 3.11 to 3.15 here that has venv and headers (python3-dev, python3-venv)")
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    wanted = extra("dev")
     stamp = BUILD / "tools" / "wanted"
     text = "\n".join([python.path, *wanted])
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == text:
@@ -172,6 +173,12 @@ def make_tools(step: Step) -> None:
     step.run([python.path, "-m", "venv", "--clear", BUILD / "tools"], env=clean_env())
     step.run([tool("python"), "-m", "pip", "install", "-q", *wanted], env=clean_env())
     stamp.write_text(text, encoding="utf-8")
+
+
+def extra(name: str) -> list[str]:
+    """The package's requirements and those of one of its extras, as pyproject.toml has them."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return [*project["dependencies"], *project["optional-dependencies"][name]]
 
 
 def tool(name: str) -> Path:
@@ -314,8 +321,12 @@ def fuzz(program: Path, options: Options, step: Step) -> None:
 
 
 def python_steps(book: Book, pythons: Sequence[Python], options: Options) -> list[Step]:
-    """One step for each interpreter."""
-    return [book.step(python.name, partial(test_python, python, options)) for python in pythons]
+    """One step for each interpreter, and the developers' kind of installation on one of them."""
+    steps = [book.step(python.name, partial(test_python, python, options)) for python in pythons]
+    own = [python for python in pythons if python.root is None]
+    if own and not options.quick:
+        steps.append(book.step("editable install", partial(test_editable, own[-1])))
+    return steps
 
 
 def test_python(python: Python, options: Options, step: Step) -> None:
@@ -345,15 +356,46 @@ def test_python(python: Python, options: Options, step: Step) -> None:
     done = run([*pytest, str(ROOT / "tests" / "python")], check=False)
     step.count_junit(report, done)
     step.count.passed += 1  # the exported symbol
+    if not options.quick:
+        check_stacks(run, inside, folder / "stacks", step)
 
 
-def runner(python: Python, step: Step, work: Path) -> Callable[..., Done]:
-    """Run commands where the interpreter lives."""
+def check_stacks(run: Callable[..., Done], inside: str, work: Path, step: Step) -> None:
+    """Compare every stack that is taken while some of CPython's own tests run; see tools/check_stacks.py."""
+    words = [inside, str(ROOT / "tools" / "check_stacks.py"), "--here", "--quick", "--work", str(work)]
+    done = run(words, check=False)
+    if done.status not in (0, 3):
+        raise StepError("a stack is wrong, or a test of CPython's has another outcome than without memheft")
+    if done.status == 0:
+        step.count.passed += 1
+    else:
+        step.count.skipped += 1  # this Python came without its tests
+
+
+def test_editable(python: Python, step: Step) -> None:
+    """Install as CONTRIBUTING.md tells developers to, and record a program with that."""
+    folder = BUILD / "editable"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    env = clean_env(PATH=f"{folder / 'venv' / 'bin'}:{os.environ['PATH']}")
+    inside = folder / "venv" / "bin" / "python"
+    requires = [name for name in extra("dev") if name.startswith(("meson", "ninja"))]
+    install: list[str | Path] = [inside, "-m", "pip", "install", "-q"]
+    step.run([python.path, "-m", "venv", folder / "venv"], env=env)
+    step.run([*install, *requires], env=env)
+    build = f"-Cbuild-dir={folder / 'build'}"
+    step.run([*install, "--no-build-isolation", build, "-e", ROOT], env=env)
+    recording = str(folder / "x.heft")
+    command = [str(inside), "-m", "memheft", "run", "-o", recording, "-c", "x = [0] * 100000"]
+    step.run(command, cwd=folder, env=env)
+    info = step.run([inside, "-m", "memheft", "info", "--json", recording], cwd=folder, env=env)
+    if not json.loads(info.output)["recording"]["complete"]:
+        raise StepError("the program was not recorded to its end")
+
+
+def runner(python: Python, step: Step, work: Path, *shared: Path) -> Callable[..., Done]:
+    """Run commands where the interpreter lives; there it sees the checkout and the `shared` folders."""
     if python.root is None:
         return partial(step.run, cwd=work, env=clean_env())
-    root = DebianRoot(python.root, (ROOT, Path(os.environ["PIP_CACHE_DIR"])))
-
-    def run(command: Sequence[str], check: bool = True) -> Done:
-        return root.run(step, command, cwd=work, check=check)
-
-    return run
+    root = DebianRoot(python.root, (ROOT, Path(os.environ["PIP_CACHE_DIR"]), *shared))
+    return partial(root.run, step, cwd=work)
