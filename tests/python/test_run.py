@@ -344,7 +344,7 @@ def test_summary(workplace: Workplace) -> None:
         "        rows.append({'i': str(i)})\n    return rows\n\nrows = read(20_000)\n"
         "other = json.loads('[' + ','.join(['[1.5, 2.5]'] * 20_000) + ']')\n",
     )
-    result = workplace.memheft("run", "load.py")
+    result = workplace.memheft("run", "load.py", environment={"PATH": "/usr/bin:/bin"})
     lines = result.err.splitlines()
     assert re.fullmatch(r"memheft: load\.py exited 0 after \d+\.\d+ s", lines[0])
     size = r"\d[\d.]* (?:B|KiB|MiB)"
