@@ -66,16 +66,22 @@ HEFT_INLINE uint32_t current_node(PyThreadState *ts)
     return node;
 }
 
+/* What a block is remembered by: allocators keep blocks 8 bytes apart or more. */
+HEFT_INLINE int recent_key(const void *p)
+{
+    return (int)(uint32_t)((uintptr_t)p >> 3);
+}
+
 HEFT_INLINE void remember(__m128i *recent, const void *p)
 {
-    __m128i key = _mm_cvtsi32_si128((int)(uint32_t)((uintptr_t)p >> 4));
+    __m128i key = _mm_cvtsi32_si128(recent_key(p));
     *recent = _mm_or_si128(_mm_slli_si128(*recent, 4), key);
 }
 
 /* How many requests of its thread lie between the block's and now: 0..3, or -1 for more.  Forgets it. */
 HEFT_INLINE int requests_since(__m128i *recent, const void *p)
 {
-    __m128i key = _mm_set1_epi32((int)(uint32_t)((uintptr_t)p >> 4));
+    __m128i key = _mm_set1_epi32(recent_key(p));
     __m128i same = _mm_cmpeq_epi32(*recent, key);
     int mask = _mm_movemask_ps(_mm_castsi128_ps(same));
     if (HEFT_LIKELY(mask == 0))
@@ -442,7 +448,7 @@ HEFT_INLINE bool record_free_fast(void *p)
         return false;
     heft_blocks_read_word(*word, &size, &node);
     __m128i recent = heft_rec.recent;
-    __m128i same = _mm_cmpeq_epi32(recent, _mm_set1_epi32((int)(uint32_t)((uintptr_t)p >> 4)));
+    __m128i same = _mm_cmpeq_epi32(recent, _mm_set1_epi32(recent_key(p)));
     int mask = _mm_movemask_ps(_mm_castsi128_ps(same));
     if (mask != 0) {
         unsigned since = (unsigned)__builtin_ctz((unsigned)mask);

@@ -34,7 +34,7 @@ typedef struct {
     /* read by every event */
     PyThreadState *ts; /* the thread state whose data `thread` is; HEFT_NOBODY forces the slow way */
     heft_thread_state_t *thread;
-    /* The thread's last four requests, newest first: low words of address >> 4.  Moved as a whole register: a wide load
+    /* The thread's last four requests, newest first: low words of address >> 3.  Moved as a whole register: a wide load
      * right after a narrow store would wait until the store has left the core. */
     __m128i recent;
     heft_bias_t lock;        /* CAREFUL while any of full_walk, check and trials is set */

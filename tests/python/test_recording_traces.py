@@ -269,7 +269,6 @@ def test_a_resize_that_fails_changes_nothing(workplace: Workplace, allocator: st
     trace_test(workplace, ops, allocator)
 
 
-@pytest.mark.xfail(reason="the engine tells recent blocks apart by their address in units of 16 bytes")
 def test_blocks_of_eight_bytes(workplace: Workplace) -> None:
     """Of mimalloc's these lie 8 bytes apart; others keep them further apart."""
     places = range(20, 420)
