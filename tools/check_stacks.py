@@ -103,8 +103,7 @@ def check_one(python: Python, cache: Path, work: Path, words: list[str], step: S
         # a new CPython may have no wheels yet, and not everybody has what a build takes
         if run([*install, "--prefer-binary", package], check=False).status != 0:
             say(f"note  {python.name}: {package} cannot be installed")
-    run([*install, str(ROOT)])
-    run([*install, "--force-reinstall", "--no-deps", str(ROOT)])
+    run([*install, "--force-reinstall", str(ROOT)])  # its version does not tell one state from another
     command = [inside, str(Path(__file__).resolve()), "--here", "--work", str(work), *words]
     done = run(command, check=False, timeout=HOURS)
     say(done.output)

@@ -27,8 +27,8 @@ START = "from exact import step\n" + "".join(
     f"step('m', {domain}, {place}, {size})\n" for place, (domain, size) in enumerate(OLD, OLD_PLACE)
 )
 PROLOGUE = f"""\
-import os
-from exact import attached, nogil, step, stranger
+from os import _exit as end  # not looked up later: another name may leave the type cache for it, freed
+from exact import nogil, step
 def call(operation, domain, place, size):
     step(operation, domain, place, size)  # @function
 def make():
@@ -134,7 +134,7 @@ def program(ops: list[Op]) -> tuple[str, Model]:
             lines.append(f'O = "{letter}"; D = {op.domain}; P = {op.place}; N = {op.size}; next(generator)')
         else:
             lines.append(f'{op.way}("{letter}", {op.domain}, {op.place}, {op.size})')
-    lines.append("os._exit(0)")
+    lines.append("end(0)")
     model.look_for_peak()
     return "\n".join(lines) + "\n", model
 

@@ -38,12 +38,14 @@ class Comparison:
         self.work = work
         self.compared = 0  # stacks
         self.tests = 0
+        self.left_out = 0
 
     def run(self, modules: Sequence[Module]) -> bool:
         """Run them all; whether all is well, and anything was compared."""
         bad = [module.name for module in modules if not self.compare(module)]
-        print(f"{len(modules)} modules, {self.tests:,} tests, {self.compared:,} stacks compared", end="")
-        print(f"; wrong: {' '.join(bad)}" if bad else "", flush=True)
+        text = f"{len(modules)} modules, {self.left_out} left out, {self.tests:,} tests, "
+        text += f"{self.compared:,} stacks compared"
+        print(text + (f"; wrong: {' '.join(bad)}" if bad else ""), flush=True)
         return not bad and self.compared > 0
 
     def compare(self, module: Module) -> bool:
@@ -54,6 +56,7 @@ class Comparison:
         reason = reason_to_leave_out(module, bare)
         if reason is not None:
             print(f"{module.name}: left out, {reason}", flush=True)
+            self.left_out += 1
             return True
         recording = self.work / f"{module.name}.heft"
         checked = self.once(module, "checked", recording, seconds * SLOWER + GRACE, check=True)
