@@ -119,6 +119,103 @@ static uint32_t number_of(const PyCodeObject *code)
     return heft_tree_add_code(&heft_rec.tree, &info);
 }
 
+/* ---- lines ------------------------------------------------------------------------------------------------------- */
+
+/* Where reading a line table has stopped.  Tables can only be read from the start; the new instructions of one code
+ * object mostly come in order (a module that builds large tables), so going on from here makes a whole module linear.
+ */
+typedef struct {
+    const PyCodeObject *code; /* alive: retired code objects are forgotten here as well */
+    uint32_t at;              /* byte of the table where the next entry begins */
+    intptr_t offset;          /* first instruction that the next entry is for */
+    intptr_t line;            /* before the next entry */
+} cursor_t;
+
+#define CURSORS 16u
+static cursor_t cursors[CURSORS]; /* protected by the recorder's lock */
+
+typedef struct {
+    const uint8_t *p, *end;
+} table_t;
+
+static uint32_t take_byte(table_t *t)
+{
+    return t->p < t->end ? *t->p++ : 0;
+}
+
+static uint32_t take_varint(table_t *t)
+{
+    uint32_t byte = take_byte(t), value = byte & 63;
+    for (uint32_t shift = 6; (byte & 64) && shift < 32; shift += 6) {
+        byte = take_byte(t);
+        value |= (byte & 63) << shift;
+    }
+    return value;
+}
+
+static intptr_t take_signed(table_t *t)
+{
+    uint32_t value = take_varint(t);
+    return value & 1 ? -(intptr_t)(value >> 1) : (intptr_t)(value >> 1);
+}
+
+/* Line and column of the instruction, from the location table (CPython's Objects/locations.md): entries of a byte
+ * 1|kind 4|units - 1, then what the kind needs. */
+static void find_place(const PyCodeObject *code, uint32_t number, intptr_t offset, heft_frame_info_t *info)
+{
+    cursor_t *cursor = &cursors[number % CURSORS];
+    if (offset < 0) { /* before the first instruction */
+        info->line = code->co_firstlineno > 0 ? (uint32_t)code->co_firstlineno : 0;
+        info->column = 1;
+        return;
+    }
+    if (code->co_linetable == NULL || !PyBytes_Check(code->co_linetable))
+        return;
+    const uint8_t *start = (const uint8_t *)PyBytes_AS_STRING(code->co_linetable);
+    if (cursor->code != code || cursor->offset > offset)
+        *cursor = (cursor_t){.code = code, .line = code->co_firstlineno};
+    table_t t = {start + cursor->at, start + PyBytes_GET_SIZE(code->co_linetable)};
+    while (t.p < t.end) {
+        const uint8_t *entry = t.p;
+        uint32_t first = take_byte(&t), kind = first >> 3 & 15;
+        intptr_t line = cursor->line, column = -1;
+        bool has_line = kind != 15;
+        if (kind < 10) {
+            uint32_t second = take_byte(&t);
+            column = (intptr_t)(kind << 3 | (second >> 4 & 7));
+        } else if (kind < 13) {
+            line += (intptr_t)kind - 10;
+            column = (intptr_t)take_byte(&t);
+            (void)take_byte(&t);
+        } else if (kind == 13) {
+            line += take_signed(&t);
+        } else if (kind == 14) {
+            line += take_signed(&t);
+            (void)take_varint(&t);
+            column = (intptr_t)take_varint(&t) - 1;
+            (void)take_varint(&t);
+        }
+        intptr_t end = cursor->offset + ((intptr_t)(first & 7) + 1) * (intptr_t)sizeof(_Py_CODEUNIT);
+        if (offset < end) {
+            cursor->at = (uint32_t)(entry - start); /* to be read again: more than one instruction may ask */
+            info->line = has_line && line > 0 ? (uint32_t)line : 0;
+            info->column = column < 0 ? 0 : column >= 65534 ? 65535 : (uint16_t)(column + 1);
+            return;
+        }
+        cursor->offset = end;
+        cursor->line = line;
+        cursor->at = (uint32_t)(t.p - start);
+    }
+}
+
+static void forget_places(const PyCodeObject *code)
+{
+    for (uint32_t i = 0; i < CURSORS; i++) {
+        if (cursors[i].code == code)
+            cursors[i] = (cursor_t){0};
+    }
+}
+
 void heft_codes_describe(heft_frame_t *frame, heft_frame_info_t *info)
 {
     PyCodeObject *code = heft_frame_code(frame);
@@ -132,13 +229,7 @@ void heft_codes_describe(heft_frame_t *frame, heft_frame_info_t *info)
         char module[HEFT_TEXT_MAX];
         heft_tree_name_module(&heft_rec.tree, info->code, module_of(frame, module));
     }
-    int line = -1, column = -1, end_line, end_column;
-    if (!PyCode_Addr2Location(code, (int)offset, &line, &column, &end_line, &end_column))
-        line = column = -1;
-    if (line < 0)
-        line = PyCode_Addr2Line(code, (int)offset);
-    info->line = line > 0 ? (uint32_t)line : 0;
-    info->column = column < 0 ? 0 : column >= 65534 ? 65535 : (uint16_t)(column + 1);
+    find_place(code, info->code, offset, info);
     uint32_t flags = info->code != 0 ? heft_ledger_codes(&heft_rec.ledger)[info->code].flags : 0;
     info->machinery = flags != 0;
     if (flags & HEFT_CODE_IMPORT_MACHINERY) {
@@ -157,8 +248,10 @@ static void retire_and_dealloc(PyObject *code)
     if (heft_rec.on) {
         /* the guest's side: rare enough, and right whatever interpreter this belongs to */
         heft_bias_lock(&heft_rec.lock);
-        if (heft_rec.on)
+        if (heft_rec.on) {
             heft_tree_retire_code(&heft_rec.tree, (uintptr_t)code);
+            forget_places((const PyCodeObject *)code);
+        }
         heft_bias_unlock(&heft_rec.lock);
     }
     code_dealloc(code);
@@ -170,17 +263,4 @@ void heft_codes_watch(void)
         code_dealloc = PyCode_Type.tp_dealloc;
         PyCode_Type.tp_dealloc = retire_and_dealloc;
     }
-}
-
-PyObject *heft_plain_attribute(PyObject *object, PyObject *name)
-{
-    PyTypeObject *type = object != NULL ? Py_TYPE(object) : NULL;
-    if (type == NULL || type->tp_getattro != PyObject_GenericGetAttr || _PyType_Lookup(type, name) != NULL)
-        return NULL;
-    if (!PyType_HasFeature(type, Py_TPFLAGS_MANAGED_DICT))
-        return NULL;
-    PyObject *dict = heft_instance_dict(object);
-    if (dict != NULL && !has_plain_keys(dict))
-        return NULL;
-    return _PyObject_GenericGetAttrWithDict(object, name, NULL, 1);
 }
