@@ -2,13 +2,15 @@
 /* memheft._engine: the extension's one exported symbol.
  *
  * Loaded in two ways.  `import memheft._engine` (the command line, the watcher, the API) gets a module.  memheft.pth
- * loads the file with MEMHEFT_BOOT=engine|recording in the environment: then the process is to be recorded, and nobody
- * keeps the module. */
+ * loads the file with MEMHEFT_BOOT=pid|engine|recording in the environment: then that process is to be recorded, and
+ * nobody keeps the module.  (The engine is named for sitecustomize, see memheft/launch.  memheft.pth takes the one of
+ * that name in memheft's own folder: an environment variable must not bring code into an isolated interpreter.) */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "python/boot.h"
 #include "python/recording.h"
@@ -54,8 +56,9 @@ PyMODINIT_FUNC PyInit__engine(void);
 PyMODINIT_FUNC PyInit__engine(void)
 {
     const char *boot = getenv("MEMHEFT_BOOT");
-    const char *path = boot != NULL ? strchr(boot, '|') : NULL;
-    if (path != NULL)
+    const char *engine = boot != NULL ? strchr(boot, '|') : NULL;
+    const char *path = engine != NULL ? strchr(engine + 1, '|') : NULL;
+    if (path != NULL && strtol(boot, NULL, 10) == (long)getpid()) /* else a process that the program started early */
         heft_boot(path + 1);
     return PyModuleDef_Init(&definition);
 }

@@ -303,7 +303,7 @@ def _on_path(name: str) -> str | None:
 
 def _prepare_start(environment: dict[bytes, bytes], flags: Flags, extension: str | None, path: str) -> None:
     """Put into the environment what makes the new interpreter start the recording."""
-    boot = f"{extension}|{path}"
+    boot = f"{os.getpid()}|{extension}|{path}"  # ours will be the program's
     if "|" in path or extension is None or "|" in extension:
         raise UsageError(f"the path {path} holds a |", "choose another with -o")
     environment[b"MEMHEFT_BOOT"] = os.fsencode(boot)

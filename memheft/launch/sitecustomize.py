@@ -16,9 +16,9 @@ if _boot:
 
     _modules = set(sys.modules)
     try:
-        _spec = type(sys.implementation)(name="memheft._engine", origin=_boot.partition("|")[0])  # type: ignore[call-arg]
+        _spec = type(sys.implementation)(name="memheft._engine", origin=_boot.split("|")[1])  # type: ignore[call-arg]
         _imp.create_dynamic(_spec)  # type: ignore[arg-type]
-    except ImportError:
+    except (ImportError, IndexError):
         pass  # the watcher says that the recording never started
     for _name in set(sys.modules) - _modules:  # in development mode, loading us looks up a codec
         del sys.modules[_name]

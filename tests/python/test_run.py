@@ -280,8 +280,9 @@ def test_bad_settings_are_no_traceback(workplace: Workplace) -> None:
     workplace.write("app.py", "print('started')")
     for name, value in [
         ("MEMHEFT_BOOT", "nonsense"),
-        ("MEMHEFT_BOOT", "/nowhere.so|/nowhere.heft"),
+        ("MEMHEFT_BOOT", "1|/nowhere.so|/nowhere.heft"),
         ("MEMHEFT_BOOT", "|"),
+        ("MEMHEFT_BOOT", "||"),
         ("MEMHEFT_CHECK", "nonsense"),
         ("MEMHEFT_FULL_WALK", "-1"),
         ("MEMHEFT_DEBUG", "x"),
