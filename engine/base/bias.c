@@ -52,7 +52,10 @@ static void fence_everybody(heft_bias_t *lock)
 
 void heft_bias_lock(heft_bias_t *lock)
 {
+    int cancel_state;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     pthread_mutex_lock(&lock->mutex);
+    lock->cancel_state = cancel_state;
     __atomic_fetch_or(&lock->attention, HEFT_BIAS_GUEST, __ATOMIC_SEQ_CST);
     fence_everybody(lock);
     /* the owner is inside for well below a microsecond, unless he has lost his core: to a thread of lower priority
@@ -67,8 +70,10 @@ void heft_bias_lock(heft_bias_t *lock)
 
 void heft_bias_unlock(heft_bias_t *lock)
 {
+    int cancel_state = lock->cancel_state;
     __atomic_fetch_and(&lock->attention, ~HEFT_BIAS_GUEST, __ATOMIC_SEQ_CST);
     pthread_mutex_unlock(&lock->mutex);
+    pthread_setcancelstate(cancel_state, NULL);
 }
 
 void heft_bias_init(heft_bias_t *lock)

@@ -29,6 +29,7 @@ typedef struct {
     uint32_t busy;         /* written by the owner only */
     uint32_t attention;    /* HEFT_BIAS_*, changed atomically */
     pthread_mutex_t mutex; /* orders guests among themselves, and the owner's wait */
+    int cancel_state;      /* of the guest inside: pthread_cancel must not end him there; protected by the mutex */
 } heft_bias_t;
 
 #define HEFT_BIAS_GUEST 1u

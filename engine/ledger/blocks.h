@@ -134,7 +134,8 @@ HEFT_INLINE bool heft_blocks_put_small(heft_blocks_t *blocks, uintptr_t address,
         }
     }
     bool put = heft_blocks_put_large(blocks, address, size, node);
-    blocks->strays |= put;
+    if (put)
+        blocks->strays = true;
     return put;
 }
 

@@ -102,8 +102,9 @@ typedef struct {
 #define HEFT_FLAG_JIT 2u            /* the interpreter's JIT was on: lines are approximate */
 #define HEFT_FLAG_DISK_FULL 4u      /* the file could not grow: see cut_events */
 #define HEFT_FLAG_FILE_GONE 8u      /* the file was deleted or moved away while recording */
-#define HEFT_FLAG_PATHS_CUT 32u     /* very many call paths: the last ones keep their innermost line only */
 #define HEFT_FLAG_CONTRADICTION 16u /* the counters did not add up at the end: do not rely on them */
+#define HEFT_FLAG_PATHS_CUT 32u     /* very many call paths: the last ones keep their innermost line only */
+#define HEFT_FLAG_LATE_END 64u      /* the end was seen after the interpreter's teardown: little is left by then */
 
 /* A vertex of the call tree: one cache line, everything that an event touches.
  * live = allocated - freed.  The value at the peak: if epoch equals the largest epoch of all nodes, the node changed

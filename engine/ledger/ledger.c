@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -97,10 +98,10 @@ static bool add_chunk(heft_ledger_t *ledger, heft_chunk_kind_t kind, size_t byte
     if (fd < 0)
         return false;
     uint64_t off = ledger->file_bytes;
-    int error;
-    do
+    struct rlimit limit; /* beyond it the kernel would send SIGXFSZ, which kills where Python no longer ignores it */
+    int error = getrlimit(RLIMIT_FSIZE, &limit) == 0 && off + bytes > limit.rlim_cur ? EFBIG : EINTR;
+    while (error == EINTR)
         error = posix_fallocate(fd, (off_t)off, (off_t)bytes);
-    while (error == EINTR);
     if (error != 0) {
         if (error == ENOSPC || error == EDQUOT || error == EFBIG)
             ledger->header->flags |= HEFT_FLAG_DISK_FULL;
@@ -121,7 +122,7 @@ static bool add_chunk(heft_ledger_t *ledger, heft_chunk_kind_t kind, size_t byte
 
 HEFT_COLD bool heft_ledger_reach_slow(heft_ledger_t *ledger, heft_chunk_kind_t kind, size_t end)
 {
-    int saved_errno = errno;
+    int saved_errno = errno, cancel_state;
     heft_column_t *column = &ledger->columns[kind];
     HEFT_ASSERT(kind >= HEFT_COLUMN_NODE && kind <= HEFT_COLUMN_THREAD);
     HEFT_ASSERT(end > column->mapped);
@@ -130,12 +131,14 @@ HEFT_COLD bool heft_ledger_reach_slow(heft_ledger_t *ledger, heft_chunk_kind_t k
         return false;
     }
     bool ok = true;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state); /* no thread may end here: it holds the lock */
     while (ok && end > column->mapped) {
         size_t bytes = column->mapped ? column->mapped : column->first;
         if (bytes > column->reserved - column->mapped)
             bytes = column->reserved - column->mapped;
         ok = bytes > 0 && add_chunk(ledger, kind, bytes);
     }
+    pthread_setcancelstate(cancel_state, NULL);
     if (!ok)
         column->refusals = REFUSALS;
     errno = saved_errno;

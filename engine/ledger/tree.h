@@ -97,7 +97,7 @@ typedef struct {
 } heft_code_info_t;
 
 typedef struct {
-    uint32_t code;   /* from heft_tree_code */
+    uint32_t code;   /* from heft_tree_add_code */
     uint32_t instr;  /* byte offset, as an int32_t: -2 for a frame that has not begun (3.11, 3.12) */
     uint32_t line;   /* 1-based, 0 = not known */
     uint16_t column; /* 1-based, 0 = not known */

@@ -64,7 +64,7 @@ static int collect_candidates(struct dl_phdr_info *info, size_t size, void *arg)
  * it is the only thread-local word that holds the thread state now and NULL while the lock is released.  Its distance
  * from the thread pointer is the same in all threads only in the block that lies right below it; a libpython that was
  * loaded later may have a block elsewhere, and is asked. */
-void heft_boot_find_tstate(void)
+static void find_tstate(void)
 {
     candidates_t c = {.wanted = PyThreadState_Get()};
     bool cleared[CANDIDATES_MAX] = {false};
@@ -85,7 +85,7 @@ void heft_boot_find_tstate(void)
         heft_rec.tstate_offset = offset;
 }
 #else
-void heft_boot_find_tstate(void) {}
+static void find_tstate(void) {}
 #endif
 
 /* ---- the end ----------------------------------------------------------------------------------------------------- */
@@ -124,6 +124,8 @@ static void at_process_exit(int status, void *unused)
  * ends by KeyboardInterrupt, which does not go through exit(), waits for its summary here. */
 static void at_interpreter_end(void)
 {
+    if (heft_rec.on)
+        heft_rec.ledger.header->flags |= HEFT_FLAG_LATE_END;
     heft_recorder_seal();
     if (heft_is_ending_by_sigint())
         close_and_wait(-SIGINT);
@@ -134,8 +136,11 @@ static PyObject *at_python_exit(PyObject *self, PyObject *unused)
     (void)self;
     (void)unused;
     for (const heft_frame_t *f = heft_top_frame(PyThreadState_Get()); f != NULL; f = f->previous) {
-        if (!heft_frame_is_shim(f))
-            Py_RETURN_NONE; /* the program itself runs the exit handlers: this is not the end */
+        if (!heft_frame_is_shim(f)) {
+            /* the program itself runs the exit handlers, or it ends in the middle of a call from C */
+            heft_recorder_expect_end();
+            Py_RETURN_NONE;
+        }
     }
     heft_recorder_seal();
     Py_RETURN_NONE;
@@ -182,7 +187,7 @@ void heft_boot(const char *path)
         complain(why);
         return;
     }
-    heft_boot_find_tstate();
+    find_tstate();
     if (!heft_recorder_open(path)) {
         char text[256];
         snprintf(text, sizeof text, "the recording cannot be opened: %s", strerror(errno));

@@ -9,9 +9,6 @@
  * What goes wrong is said on stderr in one line; the program then runs unrecorded. */
 void heft_boot(const char *path);
 
-/* Find the interpreter's thread-local current thread state; once.  The caller holds the interpreter's lock. */
-void heft_boot_find_tstate(void);
-
 /* NULL, or why this interpreter cannot be recorded, in one line (static). */
 const char *heft_boot_unsupported(void);
 

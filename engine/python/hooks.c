@@ -33,6 +33,9 @@ static bool waiting;
  * passes small requests on as well, and the hook above would record the same block once more. */
 static __thread void *last_small_raw __attribute__((tls_model("initial-exec")));
 
+/* Set while obj_malloc or obj_calloc passes a request on to RAW: its caller holds the interpreter's lock. */
+static __thread bool passed_on __attribute__((tls_model("initial-exec")));
+
 /* Set while a realloc, or a foreign allocator, runs beneath us: its calls to other domains are its own business. */
 static __thread int nested __attribute__((tls_model("initial-exec")));
 
@@ -120,6 +123,11 @@ HEFT_INLINE bool begin_event(PyThreadState *ts)
     if (HEFT_UNLIKELY(!heft_rec.on || ts == NULL || ts->interp != heft_rec.interp))
         return false;
     heft_bias_own(&heft_rec.lock);
+    if (HEFT_UNLIKELY(heft_rec.expects_end) && heft_is_finalizing()) {
+        heft_bias_disown(&heft_rec.lock);
+        heft_recorder_seal();
+        return false;
+    }
     if (HEFT_UNLIKELY(ts != heft_rec.ts))
         heft_recorder_switch(ts);
     return true;
@@ -299,18 +307,27 @@ HEFT_COLD static void put_back(void *p, const resized_t *old)
     heft_bias_unlock(&heft_rec.lock);
 }
 
+/* A small block that goes to the second table: from now on small ones are looked for there, too. */
+HEFT_COLD static void record_stray(PyThreadState *ts, void *p, size_t n)
+{
+    heft_bias_lock(&heft_rec.lock); /* the guest's side serves everybody */
+    heft_rec.blocks.strays = true;
+    heft_bias_unlock(&heft_rec.lock);
+    record_large(ts, p, n);
+}
+
 /* Where pymalloc has put a resized block: in a pool if it came from one and still fits, else where malloc put it. */
 HEFT_INLINE void record_resized(PyThreadState *ts, void *before, const resized_t *old, void *p, size_t n, table_t table)
 {
     if (table != EITHER || old->found == LARGE || n - 1 >= SMALL_MAX) {
         if (old->found == SMALL && n == 0)
-            heft_rec.blocks.strays = true; /* a pool's block of no bytes: the shadow's word cannot say that */
-        record_large(ts, p, n);
+            record_stray(ts, p, n); /* a pool's block of no bytes: the shadow's word cannot say that */
+        else
+            record_large(ts, p, n);
         return;
     }
     if (old->found == NOWHERE || !begin_event(ts)) {
-        heft_rec.blocks.strays = true; /* older than the recording: which class its pool has is not known */
-        record_large(ts, p, n);
+        record_stray(ts, p, n); /* older than the recording: which class its pool has is not known */
         return;
     }
     uint32_t node = current_node(ts);
@@ -358,7 +375,7 @@ HEFT_INLINE void record_raw(void *p, size_t n)
 {
     if (n - 1 < SMALL_MAX)
         last_small_raw = p;
-    record_large(heft_current_tstate(), p, n);
+    record_large(passed_on ? heft_holder_tstate() : heft_current_tstate(), p, n);
 }
 
 static void *raw_malloc(void *ctx, size_t n)
@@ -481,11 +498,21 @@ static HEFT_NOINLINE void free_slow(PyMemAllocatorEx *next, void *p)
     next->free(next->ctx, p);
 }
 
+static HEFT_NOINLINE void *large_malloc(PyMemAllocatorEx *next, size_t n)
+{
+    passed_on = true;
+    void *p = next->malloc(next->ctx, n);
+    passed_on = false;
+    return p;
+}
+
 static void *obj_malloc(void *ctx, size_t n)
 {
     PyMemAllocatorEx *next = ctx;
+    if (HEFT_UNLIKELY(n - 1 >= SMALL_MAX))
+        return large_malloc(next, n);
     void *p = next->malloc(next->ctx, n);
-    if (HEFT_UNLIKELY(p == NULL || n - 1 >= SMALL_MAX) || HEFT_LIKELY(record_small_fast(p, n)))
+    if (HEFT_UNLIKELY(p == NULL) || HEFT_LIKELY(record_small_fast(p, n)))
         return p;
     return small_slow(p, n);
 }
@@ -493,7 +520,9 @@ static void *obj_malloc(void *ctx, size_t n)
 static void *obj_calloc(void *ctx, size_t count, size_t size)
 {
     PyMemAllocatorEx *next = ctx;
+    passed_on = true;
     void *p = next->calloc(next->ctx, count, size);
+    passed_on = false;
     if (HEFT_LIKELY(p != NULL && count * size - 1 < SMALL_MAX))
         return small_slow(p, count * size);
     return p;

@@ -88,12 +88,9 @@ HEFT_COLD static void name_thread(heft_thread_state_t *thread)
     static const char bootstrap[] = "Thread._bootstrap";
     if (function.bytes != sizeof bootstrap - 1 || memcmp(function.data, bootstrap, function.bytes) != 0)
         return;
-    PyObject *name = heft_plain_attribute(heft_frame_local(bottom, 0), heft_rec.name_attribute); /* allocates nothing */
-    if (name == NULL)
-        return;
-    if (PyUnicode_Check(name))
+    PyObject *name = heft_instance_value(heft_frame_local(bottom, 0), heft_rec.name_attribute);
+    if (name != NULL && PyUnicode_Check(name))
         heft_tree_name_thread(&heft_rec.tree, thread->node, heft_codes_text(name, buffer));
-    Py_DECREF(name); /* the Thread holds it: this is never the last reference */
 }
 
 /* Is this the root of one thread other than the main one? */
@@ -260,10 +257,16 @@ void heft_recorder_begin(void)
 void heft_recorder_set_careful(void)
 {
     uint32_t *attention = &heft_rec.lock.attention;
-    if (heft_rec.full_walk || heft_rec.check || heft_rec.trials != 0)
+    if (heft_rec.full_walk || heft_rec.check || heft_rec.trials != 0 || heft_rec.expects_end)
         __atomic_fetch_or(attention, HEFT_BIAS_CAREFUL, __ATOMIC_RELAXED);
     else
         __atomic_fetch_and(attention, ~HEFT_BIAS_CAREFUL, __ATOMIC_RELAXED);
+}
+
+void heft_recorder_expect_end(void)
+{
+    heft_rec.expects_end = true;
+    heft_recorder_set_careful(); /* the fast way does not ask */
 }
 
 HEFT_COLD void heft_recorder_forget(void)

@@ -45,16 +45,16 @@ typedef struct {
 
     /* rare */
     bool on;
-    bool full_walk;  /* do not trust stamps */
-    bool check;      /* MEMHEFT_CHECK: compare every stack with the full walk */
-    bool guest;      /* the lock is held from the guest's side: no interpreter lock */
-    uint32_t trials; /* requests still to be compared by the self-test */
+    bool expects_end; /* see heft_recorder_expect_end */
+    bool full_walk;   /* do not trust stamps */
+    bool check;       /* MEMHEFT_CHECK: compare every stack with the full walk */
+    bool guest;       /* the lock is held from the guest's side: no interpreter lock */
+    uint32_t trials;  /* requests still to be compared by the self-test */
     heft_ledger_t ledger;
     heft_region_t thread_region, walk_region;
     heft_thread_state_t *threads;
     heft_frame_t **walk; /* frames of one walk, top first */
     uint32_t walk_max;
-    uint32_t thread_n;
     uint64_t start_ns, rusage_ns; /* monotonic clock; when the resident peak was last asked for */
     long maxrss_before;           /* KiB; the kernel's peak outlives exec: up to here it is the launcher's */
     pid_t pid;
@@ -81,6 +81,9 @@ void heft_recorder_begin(void);
 
 /* The final state: main module, threads and exit handlers have ended.  Idempotent; does nothing in a forked child. */
 void heft_recorder_seal(void);
+
+/* The end may be near: from now on look whether the interpreter is being torn down, and seal when it is. */
+void heft_recorder_expect_end(void);
 
 /* In a forked child: let go of the parent's recording. */
 void heft_recorder_forget(void);

@@ -79,6 +79,8 @@ const char *heft_selftest_layout(void)
         return "this Python's frames are laid out differently from those memheft was built for; reinstall memheft";
 #endif
     PyThreadState *ts = PyThreadState_Get();
+    if (heft_current_tstate() != ts || heft_holder_tstate() != ts)
+        return "this Python's current thread is not where memheft expects it; reinstall memheft for this interpreter";
     if (heft_top_frame(ts) != NULL && !is_stack_ours(ts))
         return "this Python's stack does not read as expected; reinstall memheft for exactly this interpreter";
     return NULL;

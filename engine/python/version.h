@@ -105,7 +105,11 @@ HEFT_INLINE bool heft_frame_may_vouch(const heft_frame_t *f, const heft_frame_t 
         return true;
     const _Py_CODEUNIT *ip = (const _Py_CODEUNIT *)heft_frame_ip(f);
 #if PY_VERSION_HEX < 0x030D0000
-    ip -= 1; /* the last unit of the instruction: SEND has one of cache */
+    /* The last unit of the instruction: at SEND that is its cache, a counter.  It may look like a yield, which costs a
+     * walk; but at a yield the unit before is a cache as well, and a counter may look like SEND. */
+    if (ip->op.code == YIELD_VALUE || ip->op.code >= MIN_INSTRUMENTED_OPCODE)
+        return false;
+    ip -= 1;
 #endif
     return ip->op.code == SEND || ip->op.code == SEND_GEN;
 #else
@@ -163,6 +167,16 @@ HEFT_INLINE PyThreadState *heft_fast_tstate(ptrdiff_t offset)
 #endif
 }
 
+/* Has the interpreter begun to be torn down? */
+HEFT_INLINE bool heft_is_finalizing(void)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return Py_IsFinalizing() != 0;
+#else
+    return _Py_IsFinalizing() != 0;
+#endif
+}
+
 /* Did the main module end by a KeyboardInterrupt?  The interpreter then kills itself by SIGINT instead of exit().  The
  * field is read only where the runtime is certain to look as it did when this was compiled; else no, and the watcher
  * learns of the end from the kernel. */
@@ -178,21 +192,42 @@ HEFT_INLINE bool heft_is_ending_by_sigint(void)
 #endif
 }
 
-/* The dict of an instance of a class of Python's making, if it has been made; borrowed. */
-HEFT_INLINE PyObject *heft_instance_dict(PyObject *object)
+/* What a class of Python's making keeps for `object` under the interned string `name`; borrowed, NULL if nothing. Reads
+ * memory, nothing else: keys are compared by identity, so no __eq__ runs, nothing is allocated and nothing is freed. */
+HEFT_INLINE PyObject *heft_instance_value(PyObject *object, PyObject *name)
 {
+    if (object == NULL || !PyType_HasFeature(Py_TYPE(object), Py_TPFLAGS_MANAGED_DICT))
+        return NULL;
+    PyDictValues *values = NULL;
 #if PY_VERSION_HEX >= 0x030D0000
-    return (PyObject *)_PyObject_GetManagedDict(object);
+    PyDictObject *dict = _PyObject_GetManagedDict(object);
+    if (dict == NULL && PyType_HasFeature(Py_TYPE(object), Py_TPFLAGS_INLINE_VALUES))
+        values = _PyObject_InlineValues(object);
 #elif PY_VERSION_HEX >= 0x030C0000
     PyDictOrValues both = *_PyObject_DictOrValuesPointer(object);
-    return _PyDictOrValues_IsValues(both) ? NULL : _PyDictOrValues_GetDict(both);
+    PyDictObject *dict = NULL;
+    if (_PyDictOrValues_IsValues(both))
+        values = _PyDictOrValues_GetValues(both);
+    else
+        dict = (PyDictObject *)_PyDictOrValues_GetDict(both);
 #else
-    return *_PyObject_ManagedDictPointer(object);
+    PyDictObject *dict = (PyDictObject *)*_PyObject_ManagedDictPointer(object);
+    if (dict == NULL)
+        values = *_PyObject_ValuesPointer(object);
 #endif
+    PyDictKeysObject *keys = dict != NULL     ? dict->ma_keys
+                             : values != NULL ? ((PyHeapTypeObject *)Py_TYPE(object))->ht_cached_keys
+                                              : NULL;
+    if (dict != NULL)
+        values = dict->ma_values;
+    if (keys == NULL || keys->dk_kind == DICT_KEYS_GENERAL)
+        return NULL;
+    const PyDictUnicodeEntry *entries = DK_UNICODE_ENTRIES(keys);
+    for (Py_ssize_t i = 0; i < keys->dk_nentries; i++) {
+        if (entries[i].me_key == name)
+            return values != NULL ? values->values[i] : entries[i].me_value;
+    }
+    return NULL;
 }
-
-/* An attribute of a plain instance, a new reference, or NULL without an exception; never runs Python code.  The caller
- * holds the lock and has switched recording off. */
-PyObject *heft_plain_attribute(PyObject *object, PyObject *name);
 
 #endif

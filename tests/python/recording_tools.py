@@ -32,6 +32,7 @@ HEAD = sys.getsizeof(b"")  # bytes(n) is one request of n + HEAD
 EXIT_UNKNOWN = -(2**31)
 RUNNING, SEALED, CLOSED = 2, 3, 4
 FLAG_FULL_WALK, FLAG_JIT, FLAG_DISK_FULL, FLAG_FILE_GONE, FLAG_CONTRADICTION = 1, 2, 4, 8, 16
+FLAG_LATE_END = 64
 
 EXACT = r"""
 #define PY_SSIZE_T_CLEAN

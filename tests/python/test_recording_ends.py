@@ -13,7 +13,7 @@ import time
 import pytest
 import recording_tools as tools
 from conftest import Result, Workplace
-from recording_tools import CLOSED, HEAD, RUNNING, Recorded, is_about
+from recording_tools import CLOSED, FLAG_LATE_END, HEAD, RUNNING, Recorded, is_about
 
 BODY = """\
 import atexit, os, signal, sys, threading
@@ -135,6 +135,25 @@ def test_a_program_that_takes_the_exit_handlers_into_its_own_hands(workplace: Wo
     assert is_about(recorded.at("kept", "total"), KEPT, 500)
     assert is_about(recorded.at("later", "total"), 700_000 + HEAD, 1)
     assert recorded.totals["peak_bytes"] > 700_000
+
+
+@pytest.mark.parametrize("end", ["call", "clear"])
+def test_an_end_that_is_not_announced(workplace: Workplace, end: str) -> None:
+    """Exit handlers run in the middle of a call from C, or not at all: the end is seen all the same."""
+    text = (
+        BODY
+        + {
+            "call": "import ctypes\nctypes.pythonapi.PyRun_SimpleString(b'raise SystemExit(3)')\n",
+            "clear": "atexit._clear()\nsys.exit(3)\n",
+        }[end]
+    )
+    recorded = tools.record(workplace, text, code=3)
+    recorded.check_sums()
+    assert recorded.header["state"] == CLOSED
+    late = bool(recorded.header["flags"] & FLAG_LATE_END)
+    assert late == (end == "clear")
+    assert late or is_about(recorded.at("kept"), KEPT, 500)
+    assert is_about(recorded.at("kept", "total"), KEPT, 500)
 
 
 def test_strangers_at_work_when_the_program_ends(workplace: Workplace) -> None:

@@ -128,6 +128,18 @@ def test_the_largest_file_allowed(workplace: Workplace) -> None:
 # -- the file ----------------------------------------------------------------------------------------------
 
 
+def test_the_signal_of_the_largest_file(workplace: Workplace) -> None:
+    """A program that would die of SIGXFSZ has written no file of that size: neither may we."""
+    text = (
+        "import resource, signal\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_DFL)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+    ) + FEW
+    recorded = tools.record(workplace, text)
+    assert recorded.header["flags"] & FLAG_DISK_FULL
+    recorded.check_sums()
+
+
 def test_deleted_and_replaced(workplace: Workplace) -> None:
     """The name is somebody else's now: what lies there is not ours to touch."""
     text = GROWS.format(number=NUMBER) + (

@@ -202,6 +202,16 @@ COROUTINES = """
         for _ in range(50):
             thrown.throw(ValueError)
     here(), there()  # throw() links the chain by hand, each time under another caller
+    class Nothing:
+        def __await__(self):
+            return iter(())
+    async def wait_for(awaitables):
+        for awaitable in awaitables:  # each value of an inline cache comes before the yield
+            await awaitable
+    for n in range(256, 290):
+        thrown = wait_for([*(Nothing() for _ in range(n)), middle()])
+        thrown.send(None)
+        here(), there()
 """
 
 EXCEPTIONS = """
