@@ -83,7 +83,8 @@ typedef struct {
     uint64_t rss_peak_bytes; /* peak resident memory of the process; 0 = not known */
     uint64_t tool_bytes;     /* memory held by the recorder itself: mapped tables and the used part of the file */
     uint64_t lost_events;    /* blocks that could not be recorded (no memory for the block table) */
-    uint64_t cut_events;     /* requests charged to an ancestor: the tree was full, or the disk */
+    uint64_t cut_events;     /* call paths looked for and charged to an ancestor: the tree was full, or the disk; */
+                             /* the answer is remembered, so the requests are more: see HEFT_DETAIL_CUT */
     uint64_t folded_nodes;   /* alias nodes that stand for recursion */
     uint64_t check_compared; /* MEMHEFT_CHECK: stacks compared with the full walk, and how many differed */
     uint64_t check_mismatches;
@@ -150,7 +151,7 @@ typedef struct {
 } heft_detail_t;
 
 #define HEFT_DETAIL_RECURSIVE 1u /* recursion was folded onto this node */
-#define HEFT_DETAIL_CUT 2u       /* requests of missing descendants were charged here (cut_events) */
+#define HEFT_DETAIL_CUT 2u       /* requests of missing descendants were charged here too (cut_events) */
 #define HEFT_DETAIL_FLAT 4u      /* a thread's child to which paths were cut (HEFT_FLAG_PATHS_CUT): callers not kept */
 
 /* Longer-lived temporary blocks of a node: freed after one further request of their thread ([0]), after two or three

@@ -26,8 +26,10 @@ static void charge_nodes(heft_view_t *view, const heft_view_options_t *options, 
             continue;
         heft_amount_add(&view->self[vertex], amount);
         heft_amount_add(&view->total, amount);
-        if (heft_stacks_is_cut(s, n))
+        if (heft_stacks_is_cut(s, n) || heft_stacks_is_nowhere(s, n))
             heft_amount_add(&view->cut, amount);
+        if (heft_stacks_is_uncertain(s, n))
+            heft_amount_add(&view->uncertain, amount);
         heft_times_add(&view->times[vertex],
                        (heft_times_t){s->reader->details[n].first_ns, s->reader->nodes[n].last_ns});
     }

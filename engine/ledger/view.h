@@ -30,11 +30,12 @@ typedef struct {
 typedef struct {
     const heft_stacks_t *stacks; /* borrowed */
     heft_amount_t total;
-    heft_amount_t cut;    /* of it: on stacks of which only the innermost line was kept */
-    heft_amount_t *self;  /* by vertex */
-    heft_amount_t *under; /* by vertex */
-    heft_times_t *times;  /* by vertex: of what is charged to it */
-    uint8_t *files;       /* HEFT_VIEW_* by file */
+    heft_amount_t cut;       /* of it: on stacks of which only the innermost line was kept, or nothing */
+    heft_amount_t uncertain; /* of it, at most: charged to a caller of the line that asked, or to <paths cut> */
+    heft_amount_t *self;     /* by vertex */
+    heft_amount_t *under;    /* by vertex */
+    heft_times_t *times;     /* by vertex: of what is charged to it */
+    uint8_t *files;          /* HEFT_VIEW_* by file */
 } heft_view_t;
 
 #define HEFT_TIMES_NEVER ((heft_times_t){UINT64_MAX, 0})

@@ -418,6 +418,16 @@ static PyObject *view_cut_blocks(PyObject *self, void *Py_UNUSED(closure))
     return PyLong_FromUnsignedLongLong(((HeftView *)self)->view.cut.blocks);
 }
 
+static PyObject *view_uncertain_bytes(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLongLong(((HeftView *)self)->view.uncertain.bytes);
+}
+
+static PyObject *view_uncertain_blocks(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLongLong(((HeftView *)self)->view.uncertain.blocks);
+}
+
 static PyObject *view_frames(PyObject *self, void *Py_UNUSED(closure))
 {
     return Py_NewRef(((HeftView *)self)->recording->frames);
@@ -560,6 +570,8 @@ static PyGetSetDef view_getset[] = {
     {"total_blocks", view_total_blocks, NULL, "sum of the rows' blocks", NULL},
     {"cut_bytes", view_cut_bytes, NULL, "of total_bytes: whose callers were not kept (<paths cut>)", NULL},
     {"cut_blocks", view_cut_blocks, NULL, "of total_blocks, likewise", NULL},
+    {"uncertain_bytes", view_uncertain_bytes, NULL, "of total_bytes, at most: charged to a caller of their line", NULL},
+    {"uncertain_blocks", view_uncertain_blocks, NULL, "of total_blocks, likewise", NULL},
     {"frames", view_frames, NULL, "(file id, line, column, function, module, import) by frame id", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -84,7 +84,7 @@ def _draw(recording: Opened) -> None:
         f"{sizes.size(totals['allocated_bytes'])} in {sizes.plural(totals['allocated_blocks'], 'block')}",
     )
     lost, cut = header["lost_events"], header["cut_events"]
-    say("lost", sizes.plural(lost, "block") if lost else "nothing" if not cut else "nothing; see below")
+    say("lost", sizes.plural(lost, "block") if lost else "nothing" if not cut else "no block, but call paths; see below")
     tool = recording.known("tool_bytes")
     say("our own", f"{sizes.size(tool)} of memory in the program" if tool else "not known")
     counts = [(header["node_n"], "node"), (header["code_n"], "function"), (len(recording.threads), "thread")]
@@ -94,7 +94,9 @@ def _draw(recording: Opened) -> None:
     check = notices.check_line(recording)
     if check is not None:
         say("check", check.removeprefix("check: "))
-    for notice in notices.of_losses(recording) + notices.of_cut_paths(recording):
+    everything = recording.view("total")
+    losses = notices.of_losses(recording, everything, "all bytes allocated")
+    for notice in losses + notices.of_cut_paths(recording):
         paper.line(f"  note: {notice}", "warning")
 
 

@@ -34,7 +34,7 @@ _CUT = {
 
 def of(recording: Opened, view: _engine.View, kind: Kind) -> list[str]:
     """The notices below a view; `kind`: which of its sums there are."""
-    return _of_its_end(recording) + of_losses(recording) + _of_cut_paths(recording, view, kind)
+    return _of_its_end(recording) + of_losses(recording, view) + of_cut_paths_in(recording, view, kind)
 
 
 def _of_its_end(recording: Opened) -> list[str]:
@@ -55,22 +55,17 @@ def _of_its_end(recording: Opened) -> list[str]:
     return []
 
 
-def of_losses(recording: Opened) -> list[str]:
-    """What was lost or is less exact than it should be."""
+def of_losses(recording: Opened, view: _engine.View, bytes_of: str = "these bytes") -> list[str]:
+    """What was lost or is less exact than it should be; `bytes_of`: what the view's bytes are called."""
     header = recording.header
     flags = header["flags"]
     out = []
     if header["lost_events"]:
         lost = sizes.plural(header["lost_events"], "block")
         out.append(f"{lost} could not be recorded: there was no memory for them")
-    cut = (
-        f"{sizes.plural(header['cut_events'], 'block')} are charged to a caller of their line; "
-        "the sum of all is exact"
-    )
-    if flags & FLAG_DISK_FULL:
-        out.append("the disk was full: " + (cut if header["cut_events"] else "the recording could not grow"))
-    elif header["cut_events"]:
-        out.append("the tree of calls was full: " + cut)
+    if flags & FLAG_DISK_FULL or header["cut_events"]:
+        full = "the disk was full" if flags & FLAG_DISK_FULL else "the tree of calls was full"
+        out.append(f"{full}: {_misplaced(recording, view, bytes_of)}")
     if flags & FLAG_FILE_GONE:
         out.append("the recording's file was deleted or moved while the program ran")
     if flags & FLAG_CONTRADICTION:
@@ -80,6 +75,19 @@ def of_losses(recording: Opened) -> list[str]:
     if flags & FLAG_FULL_WALK:
         out.append("stacks were walked in full (slower, just as exact)")
     return out
+
+
+def _misplaced(recording: Opened, view: _engine.View, bytes_of: str) -> str:
+    """How much may stand at a caller of its line.  The lines that hold it hold some of their own as well."""
+    if not recording.header["cut_events"]:
+        return "the recording could not grow"
+    if not view.uncertain_bytes and not view.uncertain_blocks:
+        return f"some call paths were not kept, but no line of {bytes_of} is concerned"
+    part = sizes.share(view.uncertain_bytes, view.total_bytes)
+    return (
+        f"some call paths were not kept; up to {part} of {bytes_of} are charged to a caller of their line, "
+        "or to <paths cut>; the sum of all is exact"
+    )
 
 
 def of_cut_paths(recording: Opened) -> list[str]:
@@ -92,7 +100,8 @@ def of_cut_paths(recording: Opened) -> list[str]:
     ]
 
 
-def _of_cut_paths(recording: Opened, view: _engine.View, kind: Kind) -> list[str]:
+def of_cut_paths_in(recording: Opened, view: _engine.View, kind: Kind) -> list[str]:
+    """What they mean for a view."""
     if not recording.paths_cut or not (view.cut_bytes or view.cut_blocks):
         return []
     part = sizes.share(view.cut_bytes, view.total_bytes)

@@ -184,7 +184,7 @@ class Rows:
 
 NO_PYTHON = "(no Python code was running)"
 NO_OWN = "(none of your own code was running)"
-NOT_KEPT = "(callers not kept)"
+NOT_KEPT = "(call paths not kept)"
 NO_FRAME: Json = {
     "file": INTERPRETER,
     "line": None,

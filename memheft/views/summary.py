@@ -56,7 +56,7 @@ def draw(recording: Opened, end: End, width: int | None, blob: bytes | None, not
     if table.rows:
         lines.append("  at the peak")
         lines += draw_plain(table, width)
-    losses = notices.of_losses(recording) + notices.of_cut_paths(recording)
+    losses = notices.of_losses(recording, view) + notices.of_cut_paths_in(recording, view, "sizes")
     lines += [f"memheft: {text}" for text in losses + notes]
     check = notices.check_line(recording)
     if check is None and os.environ.get("MEMHEFT_CHECK", "") not in ("", "0"):

@@ -751,6 +751,65 @@ static void test_paths_that_were_cut(void **state)
     }
 }
 
+/* The disk is full: what main() called is at app.py:1, what ran in a second thread at its root, and what ran in threads
+ * without a root of their own at the root of all.  The interpreter's own requests at those roots cannot be told apart.
+ */
+static void test_paths_without_room(void **state)
+{
+    (void)state;
+    for (int own = 0; own < 2; own++) {
+        opened_t o;
+        heft_rows_t rows;
+        heft_branches_t tree;
+        recording_init(&o.r);
+        uint32_t main = recording_thread(&o.r, "main"), worker = recording_thread(&o.r, "worker");
+        uint32_t app = recording_code(&o.r, "app.py", "main", "__main__", 0);
+        uint32_t lib = recording_code(&o.r, "/lib.py", "f", "lib", 0);
+        uint32_t caller = recording_frame(&o.r, main, app, 1), flat = recording_frame(&o.r, worker, lib, 20);
+        const struct {
+            uint32_t node;
+            uint8_t flags;
+            int64_t bytes;
+        } held[] = {{1, HEFT_DETAIL_CUT, 1000},
+                    {main, 0, 200},
+                    {caller, HEFT_DETAIL_CUT, 50},
+                    {worker, HEFT_DETAIL_CUT, 30},
+                    {flat, HEFT_DETAIL_FLAT, 4}};
+        for (size_t i = 0; i < sizeof held / sizeof *held; i++) {
+            recording_alloc(&o.r, held[i].node, held[i].bytes, 1);
+            o.r.details[held[i].node].flags |= held[i].flags;
+        }
+        o.r.header.flags = HEFT_FLAG_DISK_FULL | HEFT_FLAG_PATHS_CUT;
+        o.r.header.cut_events = 3;
+        open_recording(&o);
+        assert_int_equal(o.stacks.file_n, 4);
+        uint8_t classes[4];
+        for (uint32_t f = 0; f < o.stacks.file_n; f++)
+            classes[f] = class_of(NULL, text_of(&o.stacks, o.stacks.files[f]));
+        heft_view_options_t options = {.moment = HEFT_MOMENT_TOTAL, .classes = classes, .own = own != 0, .keep = 0xf};
+        heft_view_t view;
+        assert_true(heft_view_init(&view, &o.stacks, &options));
+        assert_int_equal(view.total.bytes, 1284);
+        assert_int_equal(view.cut.bytes, 1034);
+        assert_int_equal(view.uncertain.bytes, 1080);
+        assert_int_equal(view.uncertain.blocks, 3);
+        assert_true(heft_view_rows(&view, HEFT_BY_LINE, &rows));
+        check_row(&view, &rows, 0, "<paths cut>:0 <paths cut> <paths cut>", own ? 1034 : 1030, 1034);
+        check_row(&view, &rows, 1, "<interpreter>:0 <interpreter> <interpreter>", 200, 200); /* main's, all its own */
+        check_row(&view, &rows, 2, "app.py:1 main __main__", 50, 50);
+        assert_int_equal(rows.row_n, own ? 3 : 4);
+        heft_rows_done(&rows);
+        assert_true(heft_view_tree(&view, false, &tree));
+        uint32_t cut_n = 0;
+        for (size_t i = 1; i < tree.branch_n; i++)
+            cut_n += tree.branches[i].frame == o.stacks.cut_frame;
+        assert_int_equal(cut_n, 2); /* one under each: that of the worker is both ways' */
+        heft_branches_done(&tree);
+        heft_view_done(&view);
+        close_recording(&o);
+    }
+}
+
 static void test_tree_of_one_thread(void **state)
 {
     (void)state;
@@ -887,6 +946,7 @@ int main(void)
         cmocka_unit_test(test_import_and_recursion),
         cmocka_unit_test(test_own),
         cmocka_unit_test(test_paths_that_were_cut),
+        cmocka_unit_test(test_paths_without_room),
         cmocka_unit_test(test_tree_of_one_thread),
         cmocka_unit_test(test_columns),
         cmocka_unit_test(test_names),

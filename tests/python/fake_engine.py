@@ -102,6 +102,7 @@ class View:
         self._classes = classes
         self._threads = recording.threads
         self.cut_bytes = self.cut_blocks = 0
+        self.uncertain_bytes = self.uncertain_blocks = 0
         self.frames: list[Frame] = []
         self._ids: dict[Frame, int] = {}
         # (thread, frame ids innermost first) -> numbers
