@@ -12,8 +12,8 @@
  * place: the file is the memory, and it is right after SIGKILL.  Chunks are only added, never moved.
  *
  * Who writes: the process that records, under its ledger lock; after its end the watcher of `memheft run` adds the
- * exit status and the source chunk.  Readers copy the file, then check everything (reader.c): nothing here is trusted.
- * Counts in the header are published after the elements they cover. */
+ * exit status, the time of the end and the source chunk.  Readers copy the file, then check everything (reader.c):
+ * nothing here is trusted. Counts in the header are published after the elements they cover. */
 #ifndef HEFT_LEDGER_FORMAT_H
 #define HEFT_LEDGER_FORMAT_H
 
@@ -97,7 +97,12 @@ typedef struct {
     uint32_t thread_n;
     uint32_t string_bytes;
     uint32_t reserved1;
+
+    /* added later: 0 in a header that ends before it (header_bytes) */
+    uint64_t ended_ns; /* when the watcher saw the process die, by its own clock from the start; 0 = it saw it leave */
 } heft_header_t;
+
+#define HEFT_HEADER_BYTES_LEAST offsetof(heft_header_t, ended_ns) /* of the first version 1 */
 
 #define HEFT_FLAG_FULL_WALK 1u      /* stamps were not used: the self-test disagreed, or MEMHEFT_FULL_WALK is set */
 #define HEFT_FLAG_JIT 2u            /* the interpreter's JIT was on: lines are approximate */

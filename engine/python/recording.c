@@ -246,6 +246,7 @@ static PyObject *recording_header(PyObject *self, void *Py_UNUSED(closure))
         {"pid", h->pid},
         {"watcher_pid", h->watcher_pid},
         {"now_ns", h->now_ns},
+        {"ended_ns", h->ended_ns},
         {"peak_at_ns", h->peak_at_ns},
         {"rss_peak_bytes", h->rss_peak_bytes},
         {"tool_bytes", h->tool_bytes},

@@ -27,7 +27,7 @@ def recording(opened: Opened) -> Json:
         "pid": opened.known("pid"),
         "python": opened.text("python"),
         "started": opened.started,
-        "duration_ns": opened.known("now_ns"),
+        "duration_ns": opened.duration_ns or None,
         "mode": opened.mode,
         "interval_bytes": opened.known("interval_bytes"),
         "complete": opened.complete,

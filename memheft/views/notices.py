@@ -39,8 +39,11 @@ def of(recording: Opened, view: _engine.View, kind: Kind) -> list[str]:
 
 def _of_its_end(recording: Opened) -> list[str]:
     header = recording.header
+    if recording.never_began:
+        return [f"nothing was recorded: {why_not_recorded(recording)}"]
     if recording.state == CREATED:
-        return ["nothing was recorded yet: the program has not begun"]
+        unwatched = "" if header["watcher_pid"] else ", or was not recorded"
+        return [f"nothing was recorded yet: the program has not begun{unwatched}"]
     if recording.running:
         return [f"the program still runs (process {header['pid']}): these are the numbers up to now"]
     if recording.complete:
@@ -55,11 +58,22 @@ def _of_its_end(recording: Opened) -> list[str]:
     return []
 
 
+def why_not_recorded(recording: Opened) -> str:
+    """Why a program ran to its end, and its recording did not begin."""
+    if recording.header["flags"] & FLAG_DISK_FULL:
+        return "there was no space for it on the disk"
+    if recording.header["pid"]:
+        return "the program ended before its first line, while Python was starting"
+    return "Python did not load memheft's start file, or what it printed says why not"
+
+
 def of_losses(recording: Opened, view: _engine.View, bytes_of: str = "these bytes") -> list[str]:
     """What was lost or is less exact than it should be; `bytes_of`: what the view's bytes are called."""
     header = recording.header
     flags = header["flags"]
-    out = []
+    out: list[str] = []
+    if recording.state == CREATED:
+        return out
     if header["lost_events"]:
         lost = sizes.plural(header["lost_events"], "block")
         out.append(f"{lost} could not be recorded: there was no memory for them")

@@ -116,6 +116,23 @@ class Opened:
             return False
         return status >= 0 or status == -SIGINT
 
+    @property
+    def never_began(self) -> bool:
+        """Say whether the program has ended, and nothing of it was recorded."""
+        return self.state == CREATED and (self.exit_status is not None or self.header["ended_ns"] > 0)
+
+    @cached_property
+    def duration_ns(self) -> int:
+        """How long the program ran, or has run so far.
+
+        The recording process reads its clock when it allocates, and at its end if it comes to one: what it
+        did after its last allocation, only somebody else can time.
+        """
+        known = max(self.header["now_ns"], self.header["ended_ns"])
+        if self.state == RUNNING and self.running:
+            return max(known, time.time_ns() - self.header["created_unix_ns"])
+        return known
+
     @cached_property
     def running(self) -> bool:
         """Say whether the program still runs, on this machine."""

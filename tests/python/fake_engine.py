@@ -23,6 +23,7 @@ HEADER = {
     "pid": 4711,
     "watcher_pid": 0,
     "now_ns": 12_400_000_000,
+    "ended_ns": 0,
     "peak_at_ns": 9_100_000_000,
     "rss_peak_bytes": 2_254_857_830,
     "tool_bytes": 3_355_443,

@@ -371,6 +371,35 @@ def test_complete(workplace: Workplace, code: str, complete: bool, exit_code: in
     assert document["rows"][0]["bytes"] >= 100_000
 
 
+@pytest.mark.parametrize(
+    "end", ["os._exit(0)", "os.kill(os.getpid(), 9)", "os.execv('/bin/true', ['true'])", "sys.exit()"]
+)
+def test_how_long_it_ran(workplace: Workplace, end: str) -> None:
+    """Also what came after the last allocation, which the program itself does not time."""
+    workplace.write("app.py", f"import os, sys, time\nfor _ in (1, 2):\n    time.sleep(0.5)\n{end}\n")
+    result = workplace.memheft("run", "-o", "app.heft", "app.py")
+    deadline = time.monotonic() + 10
+    while True:
+        recording = report(workplace)["recording"]
+        if recording["exit_code"] is not None or time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    assert recording["exit_code"] == result.code & 0xFF or result.code < 0
+    assert 1.0e9 <= recording["duration_ns"] < 1.0e9 + 30e9
+
+
+def test_how_long_it_has_run(workplace: Workplace) -> None:
+    workplace.write("app.py", "print('ready', flush=True)\ninput()\n")
+    command = [*MEMHEFT, "run", "-q", "-o", "app.heft", "app.py"]
+    options: Any = {"cwd": workplace.folder, "env": workplace.environment, "text": True}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.3)
+        assert report(workplace)["recording"]["duration_ns"] >= 0.3e9
+        process.communicate("\n")
+
+
 MANY_PATHS = """\
 import json
 DEPTH = 18

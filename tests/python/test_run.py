@@ -183,6 +183,32 @@ def test_disk_that_becomes_full(workplace: Workplace) -> None:
         subprocess.run(["umount", str(small)], check=True)
 
 
+def test_a_disk_too_small_to_begin(workplace: Workplace) -> None:
+    """The program runs; all that is said of the recording agrees."""
+    small = workplace.folder.parent / "small"
+    small.mkdir()
+    workplace.write("app.py", "raise SystemExit(3)")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(small)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting a small disk takes root")
+    try:
+        result = workplace.memheft("run", "-o", f"{small}/x.heft", "app.py")
+        assert result.code == 3
+        assert (
+            "memheft: not recorded: the recording cannot be opened: No space left on device\n" in result.err
+        )
+        deadline = time.monotonic() + 10
+        while "exited 3" not in (info := workplace.memheft("info").out) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert "complete   no, the program exited 3: there was no space for it on the disk\n" in info
+        assert "note:" not in info
+        report = workplace.memheft("report").out
+        assert "note: nothing was recorded: there was no space for it on the disk\n" in report
+        assert "not begun" not in info + report
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
+
+
 def test_file_size_limit(workplace: Workplace) -> None:
     """RLIMIT_FSIZE would kill by SIGXFSZ; Python ignores that, and so it is an error like others."""
     workplace.write("app.py", "print('started')")
@@ -502,6 +528,8 @@ def test_a_killed_program_has_its_summary(workplace: Workplace) -> None:
     assert re.search(r"app\.py:1 <(module|listcomp)>  +keep = \[bytes", result.err)
     info = workplace.memheft("info", "x.heft", "--json").json["recording"]
     assert (info["complete"], info["exit_code"]) == (False, 137)
+    says = "complete   no, the program was killed by SIGKILL: the numbers are right up to that moment\n"
+    assert says in workplace.memheft("info", "x.heft").out
 
 
 def test_last_recording(workplace: Workplace, tmp_path: Path) -> None:
