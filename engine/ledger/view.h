@@ -76,7 +76,7 @@ typedef enum {
     HEFT_BY_LINE,     /* key: the frame's line_key; import: what its frames import */
     HEFT_BY_FUNCTION, /* key: the frame's function_key */
     HEFT_BY_FILE,     /* key: file */
-    HEFT_BY_MODULE,   /* key: name; what an import costs goes to the imported module */
+    HEFT_BY_MODULE,   /* key: name */
     HEFT_BY_THREAD,   /* key: index into the threads, HEFT_NONE for what belongs to none */
     HEFT_BY_STACK,    /* key: vertex */
 } heft_by_t;

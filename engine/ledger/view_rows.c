@@ -27,16 +27,9 @@ static inline uint32_t key_of(const heft_frame_t *frame, heft_by_t by)
     switch (by) {
     case HEFT_BY_FUNCTION: return frame->function_key;
     case HEFT_BY_FILE: return frame->file;
-    case HEFT_BY_MODULE: return frame->import != HEFT_NAME_EMPTY ? frame->import : frame->module;
+    case HEFT_BY_MODULE: return frame->module;
     default: return frame->line_key;
     }
-}
-
-/* The key that an importing frame has besides the imported module: its own, which calls, but is not charged. */
-static inline uint32_t second_key(const heft_frame_t *frame, heft_by_t by)
-{
-    bool has_two = by == HEFT_BY_MODULE && frame->import != HEFT_NAME_EMPTY && frame->import != frame->module;
-    return has_two ? frame->module : HEFT_NONE;
 }
 
 static uint32_t key_count(const heft_stacks_t *s, heft_by_t by)
@@ -52,22 +45,14 @@ static uint32_t key_count(const heft_stacks_t *s, heft_by_t by)
 
 /* ---- what is under each key ---------------------------------------------------------------------------------- */
 
-static void enter_key(group_t *g, uint32_t *on_path, uint32_t key, uint32_t v)
-{
-    if (on_path[key]++ == 0)
-        heft_amount_add(&g->rows[key].under, g->view->under[v]);
-}
-
 static void enter(group_t *g, uint32_t *on_path, uint32_t v)
 {
     const heft_stacks_t *s = g->view->stacks;
     if (heft_stacks_is_base(s, v))
         return;
-    const heft_frame_t *frame = &s->frames[s->vertices[v].frame];
-    uint32_t second = second_key(frame, g->by);
-    enter_key(g, on_path, key_of(frame, g->by), v);
-    if (second != HEFT_NONE)
-        enter_key(g, on_path, second, v);
+    uint32_t key = key_of(&s->frames[s->vertices[v].frame], g->by);
+    if (on_path[key]++ == 0)
+        heft_amount_add(&g->rows[key].under, g->view->under[v]);
 }
 
 static void leave(group_t *g, uint32_t *on_path, uint32_t v)
@@ -75,12 +60,9 @@ static void leave(group_t *g, uint32_t *on_path, uint32_t v)
     const heft_stacks_t *s = g->view->stacks;
     if (heft_stacks_is_base(s, v))
         return;
-    const heft_frame_t *frame = &s->frames[s->vertices[v].frame];
-    uint32_t second = second_key(frame, g->by);
-    HEFT_DCHECK(on_path[key_of(frame, g->by)] > 0);
-    on_path[key_of(frame, g->by)]--;
-    if (second != HEFT_NONE)
-        on_path[second]--;
+    uint32_t key = key_of(&s->frames[s->vertices[v].frame], g->by);
+    HEFT_DCHECK(on_path[key] > 0);
+    on_path[key]--;
 }
 
 /* The first child with something under it, among `v` and its later siblings; 0 = none. */
@@ -256,15 +238,12 @@ static void sum_self(group_t *g)
         if (heft_stacks_is_base(s, v) || heft_amount_is_zero(view->under[v]))
             continue;
         uint32_t f = s->vertices[v].frame, key = key_of(&s->frames[f], g->by);
-        uint32_t keys[] = {key, second_key(&s->frames[f], g->by)};
-        heft_amount_add(&g->rows[key].self, view->self[v]);
-        heft_times_add(&g->rows[key].times, view->times[v]);
-        for (int i = 0; i < 2 && keys[i] != HEFT_NONE; i++) {
-            heft_row_t *row = &g->rows[keys[i]];
-            if (row->frame == HEFT_NONE || s->frames[f].rank < s->frames[row->frame].rank)
-                row->frame = f;
-            g->shown[keys[i]] |= heft_view_file(view, v) & HEFT_VIEW_SHOWN;
-        }
+        heft_row_t *row = &g->rows[key];
+        heft_amount_add(&row->self, view->self[v]);
+        heft_times_add(&row->times, view->times[v]);
+        if (row->frame == HEFT_NONE || s->frames[f].rank < s->frames[row->frame].rank)
+            row->frame = f;
+        g->shown[key] |= heft_view_file(view, v) & HEFT_VIEW_SHOWN;
     }
 }
 

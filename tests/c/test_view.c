@@ -223,28 +223,23 @@ static void frame_key(char *key, const frame_t *f, heft_by_t by)
     case HEFT_BY_LINE: sprintf(key, "%s:%u %s %s", f->file, f->line, f->function, f->module); break;
     case HEFT_BY_FUNCTION: sprintf(key, "%s %s %s", f->file, f->function, f->module); break;
     case HEFT_BY_FILE: sprintf(key, "%s", f->file); break;
-    case HEFT_BY_MODULE: sprintf(key, "%s", f->import[0] ? f->import : f->module); break;
+    case HEFT_BY_MODULE: sprintf(key, "%s", f->module); break;
     default: sprintf(key, "%s:%u %s %s %s", f->file, f->line, f->function, f->module, f->import); break;
     }
 }
 
 static void model_frame_rows(rows_t *rows, const stack_t *s, heft_by_t by, const options_t *o)
 {
-    char keys[2 * DEPTH_MAX][200];
+    char keys[DEPTH_MAX][200];
     uint32_t n = 0;
     for (uint32_t i = 0; i < s->n; i++) {
         const frame_t *f = &s->frames[i];
-        const char *own_module = by == HEFT_BY_MODULE && f->import[0] ? f->module : NULL;
         frame_key(keys[n], f, by);
         row_t *row = row_at(rows, keys[n]);
         if (i == 0)
             heft_amount_add(&row->self, s->amount);
         row->shown |= is_shown(o, f->file);
         n++;
-        if (own_module != NULL) {
-            strcpy(keys[n], own_module);
-            row_at(rows, keys[n++])->shown |= is_shown(o, f->file);
-        }
     }
     for (uint32_t i = 0; i < n; i++) {
         bool again = false;
@@ -643,11 +638,11 @@ static void test_import_and_recursion(void **state)
 
     assert_true(heft_view_rows(&view, HEFT_BY_MODULE, &rows));
     assert_int_equal(rows.row_n, 3);
-    assert_string_equal(text_of(&o.stacks, rows.rows[1].key), "lib"); /* 1000 on the importing line, 200 its own */
-    assert_int_equal(rows.rows[1].self.bytes, 1200);
-    assert_int_equal(rows.rows[1].under.bytes, 1234);
-    assert_int_equal(rows.rows[2].self.bytes, 34);
-    assert_int_equal(rows.rows[2].under.bytes, 1234); /* __main__ imports it all */
+    assert_string_equal(text_of(&o.stacks, rows.rows[1].key), "__main__"); /* the importing line's 1000, f's 34 */
+    assert_int_equal(rows.rows[1].self.bytes, 1034);
+    assert_int_equal(rows.rows[1].under.bytes, 1234); /* it imports it all */
+    assert_int_equal(rows.rows[2].self.bytes, 200);
+    assert_int_equal(rows.rows[2].under.bytes, 234);
     heft_rows_done(&rows);
     heft_view_done(&view);
     close_recording(&o);

@@ -139,14 +139,14 @@ class View:
         return self._ids[frame]
 
     def _key(self, by: str, frame: int) -> Any:
-        file, line, _, function, module, imported = self.frames[frame]
+        file, line, _, function, module, _ = self.frames[frame]
         if by == "line":
             return (file, line, function, module)
         if by == "function":
             return (file, function, module)
         if by == "file":
             return file
-        return imported if imported is not None else module
+        return module
 
     def rows(self, by: str) -> list[Row]:
         sums: dict[Any, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
@@ -158,8 +158,6 @@ class View:
                 keys = [self._key(by, frame) for frame in ids]
             sums[keys[0]][0] += count
             sums[keys[0]][1] += blocks
-            if by == "module":  # a module that imports is there too
-                keys += [self.frames[frame][4] for frame in ids]
             for key in dict.fromkeys(keys):
                 sums[key][2] += count
                 sums[key][3] += blocks
