@@ -6,7 +6,8 @@ _Moment: TypeAlias = Literal["peak", "live", "total", "temporary"]
 _By: TypeAlias = Literal["line", "function", "file", "module", "thread", "stack"]
 
 # bytes, blocks, inclusive bytes, inclusive blocks, key, owner, first and last time, bytes of the owner.
-# Owner: of a line the frame of the own caller that carries most, or -1; of a stack its thread
+# Owner: of a line the frame of the own caller that carries most, else, if it is of the standard library, that
+# of the caller outside of it; or -1.  Of a stack its thread
 _Row: TypeAlias = tuple[int, int, int, int, object, int, int | None, int | None, int]
 # file id, line (0: not known), column (0: not known), function, module, module that the line imports
 _Frame: TypeAlias = tuple[int, int, int, str, str, str | None]

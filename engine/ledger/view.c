@@ -80,7 +80,9 @@ bool heft_view_init(heft_view_t *view, const heft_stacks_t *stacks, const heft_v
     for (uint32_t f = 0; ok && f < stacks->file_n; f++) {
         HEFT_ASSERT(options->classes[f] < HEFT_CLASSES_MAX);
         bool is_kept = options->keep >> options->classes[f] & 1;
-        view->files[f] = options->classes[f] == HEFT_CLASS_OWN ? HEFT_VIEW_OWN : 0;
+        view->files[f] = options->classes[f] == HEFT_CLASS_OWN      ? HEFT_VIEW_OWN
+                         : options->classes[f] == HEFT_CLASS_STDLIB ? HEFT_VIEW_STDLIB
+                                                                    : 0;
         view->files[f] |= is_kept && (options->pattern == NULL || options->pattern[f]) ? HEFT_VIEW_SHOWN : 0;
     }
     if (ok && options->own) {

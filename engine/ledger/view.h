@@ -10,6 +10,7 @@
 
 /* Classes of files, by the caller's judgement. */
 #define HEFT_CLASS_OWN 0u
+#define HEFT_CLASS_STDLIB 1u /* the standard library */
 #define HEFT_CLASSES_MAX 32u
 
 typedef struct {
@@ -42,6 +43,7 @@ typedef struct {
 
 #define HEFT_VIEW_OWN 1u   /* the file is own code */
 #define HEFT_VIEW_SHOWN 2u /* the filters keep what is charged to it */
+#define HEFT_VIEW_STDLIB 4u
 
 /* Build a view.  False: no memory (*view is then empty).  Releases nothing of the caller's. */
 bool heft_view_init(heft_view_t *view, const heft_stacks_t *stacks, const heft_view_options_t *options);
@@ -87,8 +89,9 @@ typedef struct {
     heft_times_t times;  /* of `self` */
     uint32_t key;
     uint32_t frame; /* first of the row's frames by rank; HEFT_NONE for threads */
-    uint32_t owner; /* LINE: the nearest own caller that carries most, as a frame; HEFT_NONE = own itself, or more of
-                       it has no own caller at all */
+    uint32_t owner; /* LINE: the nearest own caller that carries most, as a frame; of a line of the standard library
+                       that has none, the nearest caller outside of it; HEFT_NONE = own itself, or more of it has no
+                       such caller at all */
     heft_amount_t owned;             /* what the owner carries of `self` */
     uint32_t import_first, import_n; /* LINE: names in heft_rows_t.imports, largest first */
 } heft_row_t;

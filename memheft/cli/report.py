@@ -196,6 +196,7 @@ class Query:
         self.span = span
         self.is_named = options.file is not None
         self.own: bool = options.own
+        self.wants_own: bool = options.own or options.only == ["own"]
         self.json: bool = options.json
         self.inverted: bool = options.inverted
         self.lines: str | None = options.lines
@@ -404,5 +405,6 @@ def _end(paper: Paper, query: Query, view: _engine.View, table: Table, kind: Kin
         paper.line("nothing was allocated here", "quiet")
     if query.recording.engine.folded and query.by in ("stack",):
         paper.line("recursion is folded onto its first level", "quiet")
-    for text in notices.of(query.recording, view, kind):
+    own = [notices.NO_OWN_CODE] if query.wants_own and not query.recording.has_own_code else []
+    for text in own + notices.of(query.recording, view, kind):
         paper.line(f"note: {text}", "warning")

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
     Kind = Literal["sizes", "with calls", "own", "callers"]
 
+NO_OWN_CODE = (
+    "no file of this recording is your own code, all are Python's or of installed packages; "
+    "use --by module, or --match PATTERN"
+)
+
 # What a view shows, and what cut paths mean for it.
 _CUT = {
     "sizes": "what lines asked for themselves is exact",

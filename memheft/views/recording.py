@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from memheft import _engine
-from memheft.views.names import Names
+from memheft.views.names import OWN, Names
 
 if TYPE_CHECKING:
     from memheft._engine import _Moment
@@ -85,6 +85,11 @@ class Opened:
     def classes(self) -> bytes:
         """Whose code each file is, one byte for each."""
         return bytes(self.names.class_of(file) for file in self.files)
+
+    @cached_property
+    def has_own_code(self) -> bool:
+        """Say whether any of its files is neither Python's nor of an installed package."""
+        return OWN in self.classes
 
     # -- its end -----------------------------------------------------------------------------------------
 

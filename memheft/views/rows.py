@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from memheft.views import sizes
-from memheft.views.names import INTERPRETER, PATHS_CUT, STDLIB
+from memheft.views.names import INTERPRETER, OWN, PATHS_CUT, STDLIB
 from memheft.views.recording import Opened
 from memheft.views.sources import Sources
 from memheft.views.table import Cell, Place
@@ -22,7 +22,7 @@ Json = dict[str, object]
 GROUPINGS = ("line", "function", "file", "module", "thread", "stack")
 IMPORTS_SHOWN = 3  # modules named beside a line that imports
 STACK_SHOWN = 16  # frames of a stack in a table
-OWNER_NEARLY_ALL = 0.9  # of a line's bytes: the own line that carries so much is named without its share
+OWNER_NEARLY_ALL = 0.9  # of a line's bytes: the calling line that carries so much is named without its share
 OWNER_NAMED = 1 / 3  # with it; one that carries less is not worth a name
 
 
@@ -68,8 +68,10 @@ class Rows:
             if imports:
                 out["imports"] = list(imports)
             if row[5] >= 0:
-                out["owner"] = self.frame_json(row[5])
-                out["owner_bytes"] = row[8]
+                is_own = self.recording.classes[self._frames[row[5]][0]] == OWN
+                kind = "owner" if is_own else "caller"
+                out[kind] = self.frame_json(row[5])
+                out[kind + "_bytes"] = row[8]
         elif self.by == "function":
             file, function, module = cast("tuple[int, str, str]", row[4])
             out |= {"file": self.recording.files[file], "function": function, "module": module or None}
@@ -127,7 +129,10 @@ class Rows:
             yield from self._stack_cells(cast("tuple[int, ...]", row[4]), row[5])
 
     def _owner(self, row: _Row) -> Place | None:
-        """The own line for which a library's line worked; None when none carries enough of it."""
+        """The line for which a library's line worked: of one's own, else of an installed package.
+
+        None when none carries enough of it.
+        """
         owner, carried = row[5], row[8]
         if owner < 0 or carried <= 0 or carried < row[0] * OWNER_NAMED:
             return None

@@ -344,9 +344,17 @@ static void compare_rows(const heft_view_t *view, heft_by_t by, rows_t *model)
 
 /* ---- owners and imports of lines ------------------------------------------------------------------------------- */
 
-/* The key of the own caller that carries most of a line; NULL when none does, or when more has no own caller. */
+/* May a frame be named as the caller for which a library worked? */
+static bool is_model_owner(const options_t *o, const char *file, bool foreign)
+{
+    return foreign ? class_of(o, file) != HEFT_CLASS_STDLIB && strcmp(file, "<interpreter>") != 0
+                   : class_of(o, file) == HEFT_CLASS_OWN;
+}
+
+/* The key of the own (`foreign`: not of the standard library) caller that carries most of a line; NULL when none does,
+ * or when more has no such caller. */
 static const char *model_owner(rows_t *owners, const recording_t *r, const stack_t *stacks, const char *line,
-                               const options_t *o, heft_amount_t *best_amount)
+                               const options_t *o, bool foreign, heft_amount_t *best_amount)
 {
     char key[400];
     uint64_t nobody = 0;
@@ -355,9 +363,10 @@ static const char *model_owner(rows_t *owners, const recording_t *r, const stack
         const stack_t *s = &stacks[n];
         uint32_t k = 1;
         frame_key(key, &s->frames[0], HEFT_BY_LINE);
-        if (!s->kept || strcmp(key, line) != 0 || class_of(o, s->frames[0].file) == HEFT_CLASS_OWN)
+        if (!s->kept || strcmp(key, line) != 0 || class_of(o, s->frames[0].file) == HEFT_CLASS_OWN ||
+            (foreign && class_of(o, s->frames[0].file) != HEFT_CLASS_STDLIB))
             continue;
-        while (k < s->n && class_of(o, s->frames[k].file) != HEFT_CLASS_OWN)
+        while (k < s->n && !is_model_owner(o, s->frames[k].file, foreign))
             k++;
         if (k == s->n) {
             nobody += s->amount.bytes;
@@ -405,7 +414,9 @@ static void compare_lines(const heft_view_t *view, rows_t *rows, const recording
         const heft_row_t *row = &ours.rows[i];
         heft_amount_t best;
         our_key(line, s, HEFT_BY_LINE, row);
-        const char *owner = model_owner(rows, r, stacks, line, o, &best);
+        const char *owner = model_owner(rows, r, stacks, line, o, false, &best);
+        if (owner == NULL)
+            owner = model_owner(rows, r, stacks, line, o, true, &best);
         assert_int_equal(owner != NULL, row->owner != HEFT_NONE);
         assert_true(row->owned.bytes == best.bytes && row->owned.blocks == best.blocks);
         if (owner != NULL) { /* several may carry the same */

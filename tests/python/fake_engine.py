@@ -14,7 +14,7 @@ from typing import Any
 
 INTERPRETER = "<interpreter>"
 PATHS_CUT = "<paths cut>"
-OWN = 0
+OWN, STDLIB = 0, 1
 HEADER = {
     "state": 4,
     "exit_status": 0,
@@ -150,7 +150,8 @@ class View:
 
     def rows(self, by: str) -> list[Row]:
         sums: dict[Any, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
-        owners: dict[Any, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+        kinds = ((OWN,), (OWN, 2))  # whose lines are named as callers: own ones, else those of no stdlib
+        weights: list[dict[Any, dict[int, int]]] = [defaultdict(lambda: defaultdict(int)) for _ in kinds]
         imports: dict[Any, set[str]] = defaultdict(set)
         for (thread, ids), (count, blocks) in self._stacks.items():
             keys: list[Any] = [thread] if by == "thread" else [(ids, thread)]
@@ -165,18 +166,23 @@ class View:
                 imported = self.frames[ids[0]][5]
                 if imported is not None:
                     imports[keys[0]].add(imported)
-                for frame in ids[1:]:
-                    if self._classes[self.frames[frame][0]] == OWN:
-                        owners[keys[0]][frame] += count
-                        break
-                else:
-                    owners[keys[0]][-1] += count
+                for kind, owners in zip(kinds, weights, strict=True):
+                    for frame in ids[1:]:
+                        if self._classes[self.frames[frame][0]] in kind:
+                            owners[keys[0]][frame] += count
+                            break
+                    else:
+                        owners[keys[0]][-1] += count
         rows: list[Row] = []
         for key, numbers in sums.items():
             owner, owned = -1, 0
-            if by == "line" and key in owners and self._classes[key[0]] != OWN:
-                owner = max(owners[key], key=lambda frame: (owners[key][frame], frame))
-                owned = owners[key][owner] if owner >= 0 else 0
+            for kind, owners in zip(kinds, weights, strict=True):
+                whose = self._classes[key[0]] if by == "line" and key in owners and owner < 0 else OWN
+                if whose == OWN or (kind != (OWN,) and whose != STDLIB):
+                    continue
+                carried = dict(owners[key])
+                owner = max(carried, key=lambda frame: (carried[frame], frame))
+                owned = carried[owner] if owner >= 0 else 0
             shown: object = key
             if by == "line":
                 shown = (*key, tuple(sorted(imports[key])))

@@ -35,6 +35,8 @@ def stack(
 
 MAIN = [APP, 8, 1, "<module>", "__main__", None]
 READ = [APP, 5, 12, "read", "__main__", None]
+SITE_CALLER = [SITE, 9, 1, "use", "lib.deep.mod", None]
+CSV_CALLER = [CSV, 20, 1, "helper", "csv", None]
 MODEL = {
     "meta": {
         "command": ["python", "load.py"],
@@ -135,6 +137,39 @@ def test_whom_a_library_worked_for(
         if "<-" in shown and "%" in note:
             assert shown.endswith(note[-7:])
     monkeypatch.delenv("COLUMNS")
+
+
+@pytest.mark.parametrize(
+    ("callers", "note", "key"),
+    [
+        ([SITE_CALLER], "<- lib/deep/mod.py:9 use", "caller"),
+        ([CSV_CALLER, SITE_CALLER], "<- lib/deep/mod.py:9 use", "caller"),
+        ([SITE_CALLER, MAIN], "<- load.py:8 <module>", "owner"),
+        ([CSV_CALLER], "", None),
+    ],
+    ids=str,
+)
+def test_whom_the_standard_library_worked_for(
+    fake: Path, monkeypatch: pytest.MonkeyPatch, callers: list[Any], note: str, key: str | None
+) -> None:
+    """An installed command has no code of one's own: the package that called is named instead."""
+    read = [CSV, 178, 9, "DictReader.__next__", "csv", None]
+    fake.write_text(json.dumps(MODEL | {"stacks": [stack([read, *callers], MIB)]}))
+    assert run(monkeypatch, "report", str(fake)).splitlines()[2].partition("__next__")[2].strip() == note
+    row = json.loads(run(monkeypatch, "report", str(fake), "--json"))["rows"][0]
+    assert {name for name in ("owner", "caller") if name in row} == ({key} if key else set())
+    if key:
+        assert row[f"{key}_bytes"] == MIB
+
+
+def test_no_own_code(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    says = "note: no file of this recording is your own code"
+    for words in (["--own"], ["--own", "--tree"], ["--only", "own"]):
+        assert says not in run(monkeypatch, "report", str(fake), *words)
+    fake.write_text(json.dumps(MODEL | {"stacks": [stack([SITE_CALLER], MIB)]}))
+    assert says not in run(monkeypatch, "report", str(fake))
+    for words in (["--own"], ["--own", "--tree"], ["--only", "own"]):
+        assert says in run(monkeypatch, "report", str(fake), *words)
 
 
 def test_notes_of_imports(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
