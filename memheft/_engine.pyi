@@ -5,14 +5,15 @@ from typing import Literal, TypeAlias, final
 _Moment: TypeAlias = Literal["peak", "live", "total", "temporary"]
 _By: TypeAlias = Literal["line", "function", "file", "module", "thread", "stack"]
 
-# bytes, blocks, inclusive bytes, inclusive blocks, key, owner, first and last time, bytes of the owner.
-# Owner: of a line the frame of the own caller that carries most, else, if it is of the standard library, that
-# of the caller outside of it; or -1.  Of a stack its thread
-_Row: TypeAlias = tuple[int, int, int, int, object, int, int | None, int | None, int]
+# bytes, blocks, inclusive bytes, inclusive blocks, key, owner, first and last time, bytes of the owner; of a
+# stack the places in it onto which recursion was folded.
+# Owner: of a line the frame of the own caller that carries most, else, if it is of the standard library, of
+# the caller outside of it; or -1.  Of a stack its thread
+_Row: TypeAlias = tuple[int, int, int, int, object, int, int | None, int | None, int, tuple[int, ...]]
 # file id, line (0: not known), column (0: not known), function, module, module that the line imports
 _Frame: TypeAlias = tuple[int, int, int, str, str, str | None]
-# depth, frame id or -1, thread index or -1, bytes, blocks, inclusive bytes
-_TreeRow: TypeAlias = tuple[int, int, int, int, int, int]
+# depth, frame id or -1, thread index or -1, bytes, blocks, inclusive bytes, inclusive blocks, is it recursive
+_TreeRow: TypeAlias = tuple[int, int, int, int, int, int, int, bool]
 
 class EngineError(Exception):
     """A recording that cannot be read; the message is one line and names no path."""
@@ -64,8 +65,6 @@ class Recording:
     def threads(self) -> list[tuple[str | None, int, int]]: ...
     @property
     def totals(self) -> dict[str, int]: ...
-    @property
-    def folded(self) -> int: ...
     def view(
         self, moment: _Moment, temporary: int, classes: bytes, own: bool, keep: int, pattern: bytes | None, /
     ) -> View: ...

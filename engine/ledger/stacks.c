@@ -247,7 +247,10 @@ static uint32_t vertex_of_node(build_t *b, uint32_t n)
             return from;
         if (heft_stacks_is_cut(b->s, n))
             from = frame_vertex(b, from, b->s->cut_frame);
-        return frame_vertex(b, from, frame_of_node(b, detail));
+        from = frame_vertex(b, from, frame_of_node(b, detail));
+        if (!b->failed && (detail->flags & HEFT_DETAIL_RECURSIVE) != 0)
+            b->s->vertices[from].recursive = true;
+        return from;
     default: return from; /* aliases, to which nothing is charged */
     }
 }

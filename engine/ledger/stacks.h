@@ -49,6 +49,7 @@ typedef struct {
     uint32_t first;  /* child, 0 = none */
     uint32_t next;   /* sibling, 0 = none */
     uint32_t cut;    /* root or thread that holds what found no room below it: its <paths cut>; else 0 */
+    bool recursive;  /* recursion was folded onto it (HEFT_DETAIL_RECURSIVE) */
 } heft_vertex_t;
 
 typedef struct {

@@ -116,6 +116,7 @@ typedef struct {
     uint32_t thread;    /* HEFT_NONE: the root; of a thread row, and of frames below one, its index */
     heft_amount_t self; /* of all rows they sum to the total */
     heft_amount_t under;
+    bool recursive; /* recursion was folded onto the frame, on one of the row's stacks at least */
 } heft_branch_t;
 
 typedef struct {

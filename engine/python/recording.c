@@ -302,11 +302,6 @@ static PyObject *recording_threads(PyObject *self, void *Py_UNUSED(closure))
     return list;
 }
 
-static PyObject *recording_folded(PyObject *self, void *Py_UNUSED(closure))
-{
-    return PyLong_FromUnsignedLong(((HeftRecording *)self)->reader.recursive_n);
-}
-
 /* ---- Recording.view ------------------------------------------------------------------------------------------ */
 
 static bool parse_moment(const char *name, heft_moment_t *moment)
@@ -470,6 +465,22 @@ static PyObject *row_key(const HeftRecording *rec, heft_by_t by, const heft_rows
                 name_as_str(rec, f->module), import_names(rec, rows, row));
 }
 
+/* The places in a stack onto which recursion was folded. */
+static PyObject *recursive_places(const HeftRecording *rec, uint32_t vertex)
+{
+    const heft_stacks_t *s = &rec->stacks;
+    Py_ssize_t n = 0, place = 0;
+    for (uint32_t v = vertex; !heft_stacks_is_base(s, v); v = s->vertices[v].up)
+        n += s->vertices[v].recursive;
+    PyObject *places = PyTuple_New(n);
+    n = 0;
+    for (uint32_t v = vertex; places != NULL && !heft_stacks_is_base(s, v); v = s->vertices[v].up, place++) {
+        if (s->vertices[v].recursive && !fill(places, n++, PyLong_FromSsize_t(place)))
+            Py_CLEAR(places);
+    }
+    return places;
+}
+
 /* None for what holds nothing itself. */
 static PyObject *time_as_int(const heft_row_t *row, uint64_t ns)
 {
@@ -483,7 +494,8 @@ static PyObject *row_as_tuple(const HeftRecording *rec, heft_by_t by, const heft
     return PACK(PyLong_FromUnsignedLongLong(row->self.bytes), PyLong_FromUnsignedLongLong(row->self.blocks),
                 PyLong_FromUnsignedLongLong(row->under.bytes), PyLong_FromUnsignedLongLong(row->under.blocks),
                 row_key(rec, by, rows, row), owner, time_as_int(row, row->times.first_ns),
-                time_as_int(row, row->times.last_ns), PyLong_FromUnsignedLongLong(row->owned.bytes));
+                time_as_int(row, row->times.last_ns), PyLong_FromUnsignedLongLong(row->owned.bytes),
+                by == HEFT_BY_STACK ? recursive_places(rec, row->key) : PyTuple_New(0));
 }
 
 static PyObject *view_rows(PyObject *object, PyObject *args)
@@ -524,7 +536,8 @@ static PyObject *view_tree(PyObject *object, PyObject *args)
         const heft_branch_t *b = &tree.branches[i];
         PyObject *row = PACK(PyLong_FromUnsignedLong(b->depth), frame_as_int(self->recording, b->frame),
                              index_as_int(b->thread), PyLong_FromUnsignedLongLong(b->self.bytes),
-                             PyLong_FromUnsignedLongLong(b->self.blocks), PyLong_FromUnsignedLongLong(b->under.bytes));
+                             PyLong_FromUnsignedLongLong(b->self.blocks), PyLong_FromUnsignedLongLong(b->under.bytes),
+                             PyLong_FromUnsignedLongLong(b->under.blocks), PyBool_FromLong(b->recursive));
         if (!fill(list, (Py_ssize_t)i, row))
             Py_CLEAR(list);
     }
@@ -541,7 +554,6 @@ static PyGetSetDef recording_getset[] = {
     {"files", recording_files, NULL, "file names by file id; 0 is <interpreter>", NULL},
     {"threads", recording_threads, NULL, "(name or None, native id, started_ns) of each thread", NULL},
     {"totals", recording_totals, NULL, "bytes and blocks of the whole recording at each moment", NULL},
-    {"folded", recording_folded, NULL, "how many call paths recursion was folded onto", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -398,13 +398,15 @@ def _begin(query: Query, view: _engine.View) -> tuple[Paper, Sources, int]:
 def _end(paper: Paper, query: Query, view: _engine.View, table: Table, kind: Kind) -> None:
     """The table, and what must be known to trust it."""
     from memheft.views import notices
+    from memheft.views.rows import RECURSIVE
+    from memheft.views.table import Place
 
     if table.rows:
         paper.table(table)
     else:
         paper.line("nothing was allocated here", "quiet")
-    if query.recording.engine.folded and query.by in ("stack",):
-        paper.line("recursion is folded onto its first level", "quiet")
+    if any(isinstance(cell, Place) and cell.tail == RECURSIVE for row in table.rows for cell in row):
+        paper.line("(recursive): recursion is folded onto this line, its first level", "quiet")
     own = [notices.NO_OWN_CODE] if query.wants_own and not query.recording.has_own_code else []
     for text in own + notices.of(query.recording, view, kind):
         paper.line(f"note: {text}", "warning")

@@ -115,25 +115,14 @@ def _list(recording: Opened, files: set[int]) -> str:
 
 def _count(view: _engine.View, file: int, function: str | None) -> tuple[dict[int, Line], Line]:
     """Count a file's lines.  A line counts each block below it once, however often it stands in a stack."""
-    tree = view.tree(False)
     frames = view.frames
     wanted = [frame[0] == file and function in (None, frame[3]) for frame in frames]
-
-    blocks_below = [0] * len(tree)  # of each node and all under it
-    pending: list[int] = []  # by depth: blocks of finished children
-    for i in range(len(tree) - 1, -1, -1):
-        depth, _, _, _, blocks, _ = tree[i]
-        while len(pending) < depth + 2:
-            pending.append(0)
-        blocks_below[i] = blocks + pending[depth + 1]
-        pending[depth + 1] = 0
-        pending[depth] += blocks_below[i]
 
     lines: dict[int, Line] = {}
     total = Line()
     path: list[int] = []  # for each ancestor: its line in the file, 0 if it stands elsewhere
     standing: dict[int, int] = {}  # how often a line stands on the path
-    for i, (depth, frame, _, own, blocks, inclusive) in enumerate(tree):
+    for depth, frame, _, own, blocks, inclusive, inclusive_blocks, _ in view.tree(False):
         while len(path) > depth:
             left = path.pop()
             if left:
@@ -151,10 +140,10 @@ def _count(view: _engine.View, file: int, function: str | None) -> tuple[dict[in
         total.blocks += blocks
         if not standing:
             total.inclusive_bytes += inclusive
-            total.inclusive_blocks += blocks_below[i]
+            total.inclusive_blocks += inclusive_blocks
         if number not in standing:
             line.inclusive_bytes += inclusive
-            line.inclusive_blocks += blocks_below[i]
+            line.inclusive_blocks += inclusive_blocks
         standing[number] = standing.get(number, 0) + 1
     return lines, total
 

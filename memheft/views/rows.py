@@ -83,6 +83,8 @@ class Rows:
             out |= self._thread_json(cast(int, row[4]))
         else:
             stack = [self.frame_json(frame) for frame in cast("tuple[int, ...]", row[4])]
+            for place in row[9]:
+                stack[place]["recursive"] = True
             out["stack"] = stack or [NO_FRAME]
             out |= self._thread_json(row[5])
         return out
@@ -126,7 +128,7 @@ class Rows:
         elif self.by == "thread":
             yield Place(thread_name(self.recording, cast(int, row[4]))), ""
         else:
-            yield from self._stack_cells(cast("tuple[int, ...]", row[4]), row[5])
+            yield from self._stack_cells(cast("tuple[int, ...]", row[4]), row[5], row[9])
 
     def _owner(self, row: _Row) -> Place | None:
         """The line for which a library's line worked: of one's own, else of an installed package.
@@ -137,22 +139,24 @@ class Rows:
         if owner < 0 or carried <= 0 or carried < row[0] * OWNER_NAMED:
             return None
         part = "" if carried >= row[0] * OWNER_NEARLY_ALL else f" ({sizes.share(carried, row[0])})"
-        return replace(self.frame_place(owner, "<- "), tail=part)
+        return self.frame_place(owner, "<- ", part)
 
-    def _stack_cells(self, stack: tuple[int, ...], thread: int) -> Iterator[tuple[Cell, Cell]]:
+    def _stack_cells(
+        self, stack: tuple[int, ...], thread: int, recursive: tuple[int, ...]
+    ) -> Iterator[tuple[Cell, Cell]]:
         if not stack:
             yield Place(INTERPRETER), NO_OWN if self._own else NO_PYTHON
-        for frame in stack[:STACK_SHOWN]:
-            yield self.frame_place(frame), self.frame_note(frame)
+        for i, frame in enumerate(stack[:STACK_SHOWN]):
+            yield self.frame_place(frame, tail=RECURSIVE if i in recursive else ""), self.frame_note(frame)
         if len(stack) > STACK_SHOWN:
             yield f"… {len(stack) - STACK_SHOWN} more callers", ""
         if len(self.recording.threads) > 1:
             yield f"in thread {thread_name(self.recording, thread)}", ""
 
-    def frame_place(self, frame: int, guides: str = "") -> Place:
+    def frame_place(self, frame: int, guides: str = "", tail: str = "") -> Place:
         """Where a frame is."""
         file, line, _, function, _, _ = self._frames[frame]
-        return self.place(file, line, function, guides)
+        return replace(self.place(file, line, function, guides), tail=tail)
 
     def frame_note(self, frame: int) -> str:
         """A frame's own source."""
@@ -189,6 +193,7 @@ class Rows:
 
 NO_PYTHON = "(no Python code was running)"
 NO_OWN = "(none of your own code was running)"
+RECURSIVE = " (recursive)"
 NOT_KEPT = "(call paths not kept)"
 NO_FRAME: Json = {
     "file": INTERPRETER,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from memheft.views import sizes
-from memheft.views.rows import Json, Rows, thread_name
+from memheft.views.rows import RECURSIVE, Json, Rows, thread_name
 from memheft.views.table import Cell, Column, Place, Table
 
 if TYPE_CHECKING:
@@ -23,9 +23,12 @@ class Branch:
     bytes: int
     blocks: int
     inclusive: int
+    inclusive_blocks: int = 0
+    recursive: bool = False  # recursion was folded onto it
     children: list[Branch] = field(default_factory=list)
     folded: int = 0  # children that are not shown
     folded_bytes: int = 0
+    folded_blocks: int = 0
     same_as_parent: bool = False  # an only child with all of its parent's bytes
 
 
@@ -38,7 +41,7 @@ def grow(view: _engine.View, inverted: bool, fold: float, limit: int) -> Branch:
     root = Branch(-1, -1, -1, 0, 0, view.total_bytes)
     path = [root]
     hidden_below = -1  # inside a folded branch: its depth
-    for level, frame, thread, own, blocks, inclusive in view.tree(inverted):
+    for level, frame, thread, own, blocks, inclusive, inclusive_blocks, recursive in view.tree(inverted):
         depth = level - 1  # the engine's first row is the root
         if depth < 0:
             continue
@@ -51,9 +54,10 @@ def grow(view: _engine.View, inverted: bool, fold: float, limit: int) -> Branch:
         if inclusive < least or (limit and len(parent.children) >= limit):
             parent.folded += 1
             parent.folded_bytes += inclusive
+            parent.folded_blocks += inclusive_blocks
             hidden_below = depth
             continue
-        branch = Branch(depth, frame, thread, own, blocks, inclusive)
+        branch = Branch(depth, frame, thread, own, blocks, inclusive, inclusive_blocks, recursive)
         parent.children.append(branch)
         path.append(branch)
     return root
@@ -112,7 +116,8 @@ def _children(branch: Branch, guides: str, least: float) -> list[tuple[Branch, b
 
 def _cells(rows: Rows, branch: Branch, guides: str) -> tuple[Cell, str]:
     if branch.frame >= 0:
-        return rows.frame_place(branch.frame, guides), rows.frame_note(branch.frame)
+        tail = RECURSIVE if branch.recursive else ""
+        return rows.frame_place(branch.frame, guides, tail), rows.frame_note(branch.frame)
     return Place("", name=f"thread {thread_name(rows.recording, branch.thread)}", guides=guides), ""
 
 
@@ -132,6 +137,7 @@ def json_rows(rows: Rows, root: Branch) -> list[Json]:
                     "branches": branch.folded,
                     "bytes": None,
                     "inclusive_bytes": branch.folded_bytes,
+                    "inclusive_blocks": branch.folded_blocks,
                 }
             )
             continue
@@ -140,9 +146,12 @@ def json_rows(rows: Rows, root: Branch) -> list[Json]:
             "bytes": branch.bytes,
             "blocks": branch.blocks,
             "inclusive_bytes": branch.inclusive,
+            "inclusive_blocks": branch.inclusive_blocks,
         }
         if branch.frame >= 0:
             row |= rows.frame_json(branch.frame)
+            if branch.recursive:
+                row["recursive"] = True
         elif 0 <= branch.thread < len(rows.recording.threads):
             name, native, _ = rows.recording.threads[branch.thread]
             row |= {"thread": name, "thread_id": native or None}

@@ -46,7 +46,8 @@ HEADER = {
 
 Frame = tuple[int, int, int, str, str, str | None]
 Numbers = tuple[int, int]
-Row = tuple[int, int, int, int, object, int, None, None, int]
+Row = tuple[int, int, int, int, object, int, None, None, int, tuple[int, ...]]
+TreeRow = tuple[int, int, int, int, int, int, int, bool]
 
 
 class EngineError(Exception):
@@ -70,7 +71,6 @@ class Recording:
         self.header: dict[str, int] = HEADER | data.get("header", {})
         self.threads = [tuple(thread) for thread in data.get("threads", [["MainThread", 4711, 0]])]
         self.stacks = data["stacks"]
-        self.folded = self.header["folded_nodes"]
         self.files = [INTERPRETER]
         for stack in self.stacks:
             stack["frames"] = stack["frames"] or [[INTERPRETER, 0, 0, INTERPRETER, INTERPRETER, None]]
@@ -188,7 +188,7 @@ class View:
                 shown = (*key, tuple(sorted(imports[key])))
             elif by == "stack":
                 shown, owner = key
-            rows.append((numbers[0], numbers[1], numbers[2], numbers[3], shown, owner, None, None, owned))
+            rows.append((numbers[0], numbers[1], numbers[2], numbers[3], shown, owner, None, None, owned, ()))
         rows.sort(key=lambda row: (-row[0], self._sort_name(by, row[4])))
         return rows
 
@@ -197,12 +197,13 @@ class View:
             return (self._files[key[0]], *key[1:])
         return self._files[key] if by == "file" else key
 
-    def tree(self, inverted: bool) -> list[tuple[int, int, int, int, int, int]]:
+    def tree(self, inverted: bool) -> list[TreeRow]:
         root = _Node(-1, -1)
         several = len({thread for thread, _ in self._stacks}) > 1
         for (thread, ids), (count, blocks) in self._stacks.items():
             node = root
             root.inclusive += count
+            root.inclusive_blocks += blocks
             of = thread if several else -1
             path = [(frame, -1 if inverted else of) for frame in (ids if inverted else reversed(ids))]
             if several:
@@ -210,14 +211,16 @@ class View:
             for frame, number in path:
                 node = node.child(frame, number)
                 node.inclusive += count
+                node.inclusive_blocks += blocks
             # Inverted, a path ends where the stack began: its bytes stand there, so that each is there once.
             node.bytes += count
             node.blocks += blocks
-        out: list[tuple[int, int, int, int, int, int]] = []
+        out: list[TreeRow] = []
         todo = [(root, 0)]
         while todo:
             node, depth = todo.pop()
-            out.append((depth, node.frame, node.thread, node.bytes, node.blocks, node.inclusive))
+            numbers = (node.bytes, node.blocks, node.inclusive, node.inclusive_blocks)
+            out.append((depth, node.frame, node.thread, *numbers, False))
             todo += [(child, depth + 1) for child in node.sorted()]
         return out
 
@@ -225,7 +228,7 @@ class View:
 class _Node:
     def __init__(self, frame: int, thread: int) -> None:
         self.frame, self.thread = frame, thread
-        self.bytes = self.blocks = self.inclusive = 0
+        self.bytes = self.blocks = self.inclusive = self.inclusive_blocks = 0
         self.children: dict[tuple[int, int], _Node] = {}
 
     def child(self, frame: int, thread: int) -> _Node:

@@ -182,12 +182,14 @@ def test_tree(recorded: Workplace) -> None:
         document = report(recorded, "--tree", *words)
         rows = document["rows"]
         assert sum(row["bytes"] for row in rows) == document["totals"]["bytes"]
-        assert sum(row["inclusive_bytes"] for row in rows if row["depth"] == 0) == document["totals"]["bytes"]
-        below: dict[int, int] = {}
-        for row in reversed(rows):
-            inside = below.pop(row["depth"] + 1, 0)
-            assert row["inclusive_bytes"] == row["bytes"] + inside
-            below[row["depth"]] = below.get(row["depth"], 0) + row["inclusive_bytes"]
+        for unit in ("bytes", "blocks"):
+            top = sum(row[f"inclusive_{unit}"] for row in rows if row["depth"] == 0)
+            assert top == document["totals"][unit]
+            below: dict[int, int] = {}
+            for row in reversed(rows):
+                inside = below.pop(row["depth"] + 1, 0)
+                assert row[f"inclusive_{unit}"] == row[unit] + inside
+                below[row["depth"]] = below.get(row["depth"], 0) + row[f"inclusive_{unit}"]
     folded = report(recorded, "--tree", "--fold", "10")["rows"]
     assert len(folded) < len(rows)
     assert sum(row["inclusive_bytes"] for row in folded if row["depth"] == 0) == document["totals"]["bytes"]
@@ -398,6 +400,26 @@ def test_how_long_it_has_run(workplace: Workplace) -> None:
         time.sleep(0.3)
         assert report(workplace)["recording"]["duration_ns"] >= 0.3e9
         process.communicate("\n")
+
+
+def test_recursion_is_marked_where_it_was_folded(workplace: Workplace) -> None:
+    lines = ["kept = []", "def keep(n):", "    kept.append(bytes(1000))", "    if n:", "        keep(n - 1)"]
+    lines += ["def once():", "    kept.append(bytes(5_000_000))", "once()", "keep(500)"]
+    workplace.record("\n".join(lines) + "\n")
+    for words in ([], ["--inverted"]):
+        rows = report(workplace, "--live", "--tree", *words)["rows"]
+        assert {row["line"] for row in rows if row.get("recursive")} == {5}
+    stacks = [row["stack"] for row in report(workplace, "--live", "--by", "stack")["rows"]]
+    (stack,) = [stack for stack in stacks if [frame["line"] for frame in stack] == [3, 5, 9]]
+    assert [frame.get("recursive", False) for frame in stack] == [False, True, False]
+    says = "(recursive): recursion is folded onto this line, its first level\n"
+    for words in (["--tree"], ["--tree", "--inverted"], ["--by", "stack"]):
+        text = workplace.memheft("report", "app.heft", "--live", *words).out
+        assert re.search(r"app\.py:5 keep \(recursive\)", text)
+        assert text.count(says) == 1
+        assert "app.py:3 keep (rec" not in text
+        assert says not in workplace.memheft("report", "app.heft", "--live", *words, "--limit", "1").out
+    assert says not in workplace.memheft("report", "app.heft", "--live").out
 
 
 MANY_PATHS = """\

@@ -388,11 +388,11 @@ def readable(files: list[str], view: Any, by: Any, part: slice) -> dict[Any, tup
     return out
 
 
-def paths(files: list[str], view: Any, inverted: bool) -> dict[tuple[Any, ...], tuple[int, int, int]]:
+def paths(files: list[str], view: Any, inverted: bool) -> dict[tuple[Any, ...], tuple[int, ...]]:
     """The tree as a path from the root to each row."""
     out = {}
     path: list[Any] = []
-    for depth, frame, thread, size, blocks, inclusive in view.tree(inverted):
+    for depth, frame, thread, *numbers, _ in view.tree(inverted):
         del path[depth:]
         named = view.frames[frame] if frame >= 0 else None
         # Columns and instructions of one line are one row.
@@ -401,7 +401,7 @@ def paths(files: list[str], view: Any, inverted: bool) -> dict[tuple[Any, ...], 
         )
         key = tuple(path)
         assert key not in out
-        out[key] = (size, blocks, inclusive)
+        out[key] = tuple(numbers)
     return out
 
 
