@@ -209,9 +209,9 @@ def table(annotated: Annotated, whole: int, every_line: bool) -> Table:
         if not every_line and (annotated.function is None or len(shown) > 80):
             near = {line + distance for line in annotated.lines for distance in range(-CONTEXT, CONTEXT + 1)}
             shown = [line for line in shown if line in near]
-    before = None
+    before = annotated.first - 1
     for number in shown:
-        if before is not None and number != before + 1 and text is not None:
+        if number != before + 1 and text is not None:
             drawn.add("", "", "", "", "", "…")
         before = number
         source = clean(text[number - 1].rstrip()) if text is not None and number <= len(text) else ""
@@ -227,4 +227,6 @@ def table(annotated: Annotated, whole: int, every_line: bool) -> Table:
             str(number),
             source,
         )
+    if shown and text is not None and before < min(annotated.end, len(text)):
+        drawn.add("", "", "", "", "", "…")
     return drawn
