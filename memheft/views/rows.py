@@ -114,10 +114,8 @@ class Rows:
     def cells(self, row: _Row) -> Iterator[tuple[Cell, Cell]]:
         """Place and note of a row: one pair, or one for each frame of a stack."""
         if self.by == "line":
-            file, line, function, module, imports = cast("tuple[int, int, str, str, tuple[str, ...]]", row[4])
-            owner = self._owner(row)
-            source = self.note(file, line, function, module, imports) if owner is None else owner
-            yield self.place(file, line, function), source
+            file, line, function, _, _ = cast("tuple[int, int, str, str, tuple[str, ...]]", row[4])
+            yield self.place(file, line, function), self.owner(row) or self.source(row)
         elif self.by == "function":
             file, function, _ = cast("tuple[int, str, str]", row[4])
             yield self.place(file, 0, function), ""
@@ -130,12 +128,17 @@ class Rows:
         else:
             yield from self._stack_cells(cast("tuple[int, ...]", row[4]), row[5], row[9])
 
-    def _owner(self, row: _Row) -> Place | None:
+    def source(self, row: _Row) -> str:
+        """The source of a row that is a line."""
+        file, line, function, module, imports = cast("tuple[int, int, str, str, tuple[str, ...]]", row[4])
+        return self.note(file, line, function, module, imports)
+
+    def owner(self, row: _Row) -> Place | None:
         """The line for which a library's line worked: of one's own, else of an installed package.
 
         None when none carries enough of it.
         """
-        owner, carried = row[5], row[8]
+        owner, carried = row[5] if self.by == "line" else -1, row[8]
         if owner < 0 or carried <= 0 or carried < row[0] * OWNER_NAMED:
             return None
         part = "" if carried >= row[0] * OWNER_NEARLY_ALL else f" ({sizes.share(carried, row[0])})"
@@ -158,10 +161,20 @@ class Rows:
         file, line, _, function, _, _ = self._frames[frame]
         return replace(self.place(file, line, function, guides), tail=tail)
 
-    def frame_note(self, frame: int) -> str:
-        """A frame's own source."""
+    def line_of(self, frame: int) -> tuple[int, int, str, str]:
+        """What tells a frame's line from others; frames of one line may differ in what they import."""
+        file, line, _, function, module, _ = self._frames[frame]
+        return file, line, function, module
+
+    def frame_import(self, frame: int) -> str:
+        """What a frame imports, to be put behind its place."""
+        imported = self._frames[frame][5]
+        return f" (import of {clean(imported)})" if imported else ""
+
+    def frame_note(self, frame: int, names_import: bool = False) -> str:
+        """A frame's own source; `names_import`: and what it imports, also if the source says that."""
         file, line, _, function, module, imported = self._frames[frame]
-        return self.note(file, line, function, module, (imported,) if imported else ())
+        return self.note(file, line, function, module, (imported,) if imported else (), names_import)
 
     def place(self, file: int, line: int, function: str, guides: str = "") -> Place:
         """Where a line is."""
@@ -170,7 +183,15 @@ class Rows:
             return Place(name, guides=guides)
         return Place(self.recording.names.short(name), line or None, function, guides)
 
-    def note(self, file: int, line: int, function: str, module: str, imports: Iterable[str]) -> str:
+    def note(
+        self,
+        file: int,
+        line: int,
+        function: str,
+        module: str,
+        imports: Iterable[str],
+        names_imports: bool = False,
+    ) -> str:
         """The source of a line."""
         name = self.recording.files[file]
         if name == INTERPRETER:
@@ -181,7 +202,7 @@ class Rows:
         modules = list(imports)
         # What is no source stands in brackets.  `from a import b` may import much that it does not name.
         words = re.findall(r"\w+", source or "")
-        if modules and not any(module.rpartition(".")[2] in words for module in modules):
+        if modules and (names_imports or not any(module.rpartition(".")[2] in words for module in modules)):
             more = f", {len(modules) - IMPORTS_SHOWN} more" if len(modules) > IMPORTS_SHOWN else ""
             said = f"(import of {', '.join(modules[:IMPORTS_SHOWN])}{more})"
             return clean(f"{source}  {said}" if source else said)

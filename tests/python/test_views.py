@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import sys
 from collections.abc import Iterator
@@ -91,7 +92,7 @@ def test_report_text(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     assert run(monkeypatch, "report", str(fake), "--limit", "6").splitlines() == [
         "load.py: 0.977 GiB in 12.4 M blocks at the peak, 9.1 s after the start",
-        " share      size  blocks  line                        source",
+        " share      size  blocks  line                        source or caller",
         "  60 %   600 MiB  12.0 M  load.py:5 read",
         "  30 %   300 MiB   412 k  csv.py:178 __next__         <- load.py:5 read",
         " 9.0 %  90.0 MiB      37  lib/deep/mod.py:1234 inner  <- load.py:8 <module>",
@@ -230,6 +231,79 @@ def test_tree_text(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "(31 smaller branches)" in few
 
 
+def test_source_and_caller(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Side by side where there is room; else the heading says what stands there."""
+
+    def heading(stacks: list[Any], columns: int | None) -> tuple[str, list[str]]:
+        fake.write_text(json.dumps(MODEL | {"stacks": stacks}))
+        if columns is None:
+            monkeypatch.delenv("COLUMNS", raising=False)
+        else:
+            monkeypatch.setenv("COLUMNS", str(columns))
+        lines = run(monkeypatch, "report", str(fake)).splitlines()
+        assert columns is None or all(text.width(line) <= columns for line in lines[1:])
+        return lines[1].partition(" line  ")[2].strip(), lines[2:]
+
+    library, importing = [CSV, 178, 9, "read", "csv", None], [APP, 1, 1, "<module>", "__main__", "csv"]
+    called, own = stack([library, MAIN], 2 * MIB), stack([importing], MIB)
+    assert heading([called], 90)[0] == "caller"
+    assert heading([own], 90)[0] == "source"
+    assert heading([called, own], 149)[0] == "source or caller"
+    for columns in (150, 200, None):
+        title, rows = heading([called, own], columns)
+        assert title.split() == ["caller", "source"]
+        assert rows[0].endswith("csv.py:178 read     <- load.py:8 <module>")
+        assert rows[1].endswith("(import of csv)")
+
+
+def importing_twins() -> list[dict[str, Any]]:
+    line = [APP, 1, 1, "<module>", "__main__"]
+    return [
+        stack([[SITE, i, 1, "<module>", name, None], [*line, name]], (9 - i) * MIB)
+        for i, name in enumerate(("json", "csv", None))
+    ]
+
+
+def test_lines_that_differ_in_their_import(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`import csv, json` is two rows of a tree: each says which, source or not."""
+    import zlib
+
+    blob = zlib.compress(json.dumps({"files": {APP: {"text": "import csv, json\n"}}}).encode())
+    stacks = [entry for entry in importing_twins() if entry["frames"][1][5]]
+    fake.write_text(json.dumps(MODEL | {"source": blob.hex(), "stacks": stacks}))
+    for columns, gap in ((None, "  import csv, json  "), (120, "  import csv, json  "), (80, " ")):
+        if columns is not None:
+            monkeypatch.setenv("COLUMNS", str(columns))
+        shown = [
+            line
+            for line in run(monkeypatch, "report", str(fake), "--tree").splitlines()
+            if "load.py:1" in line
+        ]
+        assert [line.partition("<module>")[2].strip() for line in shown] == [
+            f"{gap}(import of {name})".strip() for name in ("json", "csv")
+        ]
+    fake.write_text(json.dumps(MODEL | {"source": blob.hex(), "stacks": stacks[:1]}))
+    assert "(import of" not in run(monkeypatch, "report", str(fake), "--tree")
+
+
+def test_a_deep_tree_on_a_narrow_terminal(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines and names stay readable, and what hangs from what can be seen."""
+    stacks: list[dict[str, Any]] = []
+    path: list[list[Any]] = []
+    for depth in range(40):
+        path.insert(0, [APP, 1000 + depth, 1, f"name_{depth}", "__main__", None])
+        stacks.append(stack([[CSV, depth + 1, 1, "leaf", "csv", None], *path], MIB))
+    fake.write_text(json.dumps(MODEL | {"stacks": stacks}))
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = run(monkeypatch, "report", str(fake), "--tree", "--fold", "0").splitlines()[2:]
+    assert all(text.width(line) <= 80 for line in lines)
+    for depth in range(40):
+        assert any(line.endswith(f"load.py:{1000 + depth} name_{depth}") for line in lines)
+    ends = [max(line.find(mark) for mark in "├└") for line in lines if "name_" in line]
+    falls = [i for i in range(1, len(ends)) if ends[i] <= ends[i - 1]]
+    assert all(later - earlier > 2 for earlier, later in itertools.pairwise(falls))
+
+
 @pytest.mark.parametrize("by", ["line", "function", "file", "module", "thread", "stack"])
 @pytest.mark.parametrize(
     "words", [[], ["--own"], ["--live"], ["--total"], ["--limit", "2"], ["--no-own"]], ids=" ".join
@@ -306,6 +380,23 @@ def test_sources_of_any_kind(fake: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "return list(csv.reader([]))" in run(monkeypatch, "report", str(fake))
     annotated = run(monkeypatch, "report", str(fake), "--lines", "read")
     assert [line.split()[-1] for line in annotated.splitlines()[-2:]] == ["read():", "list(csv.reader([]))"]
+
+
+def test_source_that_is_left_out(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import zlib
+
+    blob = zlib.compress(json.dumps({"files": {APP: {"text": "x = 1\n" * 30}}}).encode())
+
+    def shown(line: int, *words: str) -> list[str]:
+        frame = [APP, line, 1, "<module>", "__main__", None]
+        fake.write_text(json.dumps(MODEL | {"source": blob.hex(), "stacks": [stack([frame], MIB)]}))
+        lines = run(monkeypatch, "report", str(fake), "--lines", "load.py", *words).splitlines()[3:]
+        return [line.split()[-4] if "x = 1" in line else line.strip() for line in lines]
+
+    assert shown(15) == ["…", "13", "14", "15", "16", "17", "…"]
+    assert shown(1) == ["1", "2", "3", "…"]
+    assert shown(30) == ["…", "28", "29", "30"]
+    assert shown(15, "--limit", "0") == [str(number) for number in range(1, 31)]
 
 
 # -- the oracle ------------------------------------------------------------------------------------------
