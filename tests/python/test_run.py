@@ -230,6 +230,8 @@ def test_vanished_folder(workplace: Workplace) -> None:
 
 def test_not_a_python_program(workplace: Workplace) -> None:
     one_error(workplace, "run", "ls", code=1, says="is not a Python program")
+    one_error(workplace, "run", "/bin/true", code=1, says="/bin/true is a compiled program")
+    assert not list(workplace.folder.glob("*.heft"))
     tool = workplace.write("bin/tool", "#!/bin/sh\necho started\n")
     tool.chmod(0o755)
     path = {"PATH": f"{workplace.folder / 'bin'}:{os.environ['PATH']}"}
