@@ -94,7 +94,7 @@ static int write_state(int fd, heft_state_t state)
     return write_all(fd, &word, sizeof word, offsetof(heft_header_t, state));
 }
 
-int heft_finish_exit(int fd, int exit_status)
+int heft_finish_exit(int fd, int exit_status, uint64_t ended_ns)
 {
     heft_header_t header;
     int error = read_all(fd, &header, sizeof header, 0);
@@ -103,6 +103,8 @@ int heft_finish_exit(int fd, int exit_status)
     bool is_end = header.state == HEFT_STATE_RUNNING && exit_status >= 0;
     if (is_end)
         error = seal_file(fd, &header);
+    if (error == 0 && header.header_bytes >= sizeof header)
+        error = write_all(fd, &ended_ns, sizeof ended_ns, offsetof(heft_header_t, ended_ns));
     if (error == 0)
         error = write_all(fd, &exit_status, sizeof exit_status, offsetof(heft_header_t, exit_status));
     if (error == 0 && is_end) /* last: a closed recording has its status */

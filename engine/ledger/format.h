@@ -12,8 +12,8 @@
  * place: the file is the memory, and it is right after SIGKILL.  Chunks are only added, never moved.
  *
  * Who writes: the process that records, under its ledger lock; after its end the watcher of `memheft run` adds the
- * exit status and the source chunk.  Readers copy the file, then check everything (reader.c): nothing here is trusted.
- * Counts in the header are published after the elements they cover. */
+ * exit status, the time of the end and the source chunk.  Readers copy the file, then check everything (reader.c):
+ * nothing here is trusted. Counts in the header are published after the elements they cover. */
 #ifndef HEFT_LEDGER_FORMAT_H
 #define HEFT_LEDGER_FORMAT_H
 
@@ -83,7 +83,8 @@ typedef struct {
     uint64_t rss_peak_bytes; /* peak resident memory of the process; 0 = not known */
     uint64_t tool_bytes;     /* memory held by the recorder itself: mapped tables and the used part of the file */
     uint64_t lost_events;    /* blocks that could not be recorded (no memory for the block table) */
-    uint64_t cut_events;     /* requests charged to an ancestor: the tree was full, or the disk */
+    uint64_t cut_events;     /* call paths looked for and charged to an ancestor: the tree was full, or the disk; */
+                             /* the answer is remembered, so the requests are more: see HEFT_DETAIL_CUT */
     uint64_t folded_nodes;   /* alias nodes that stand for recursion */
     uint64_t check_compared; /* MEMHEFT_CHECK: stacks compared with the full walk, and how many differed */
     uint64_t check_mismatches;
@@ -96,7 +97,12 @@ typedef struct {
     uint32_t thread_n;
     uint32_t string_bytes;
     uint32_t reserved1;
+
+    /* added later: 0 in a header that ends before it (header_bytes) */
+    uint64_t ended_ns; /* when the watcher saw the process die, by its own clock from the start; 0 = it saw it leave */
 } heft_header_t;
+
+#define HEFT_HEADER_BYTES_LEAST offsetof(heft_header_t, ended_ns) /* of the first version 1 */
 
 #define HEFT_FLAG_FULL_WALK 1u      /* stamps were not used: the self-test disagreed, or MEMHEFT_FULL_WALK is set */
 #define HEFT_FLAG_JIT 2u            /* the interpreter's JIT was on: lines are approximate */
@@ -151,7 +157,7 @@ typedef struct {
 } heft_detail_t;
 
 #define HEFT_DETAIL_RECURSIVE 1u /* recursion was folded onto this node */
-#define HEFT_DETAIL_CUT 2u       /* requests of missing descendants were charged here (cut_events) */
+#define HEFT_DETAIL_CUT 2u       /* requests of missing descendants were charged here too (cut_events) */
 #define HEFT_DETAIL_FLAT 4u      /* a thread's child to which paths were cut (HEFT_FLAG_PATHS_CUT): callers not kept */
 
 /* Longer-lived temporary blocks of a node: freed after one further request of their thread ([0]), after two or three

@@ -90,7 +90,7 @@ static heft_status_t check_header(const heft_header_t *h, heft_err_t *err)
                             offsetof(heft_header_t, static_crc));
     if (h->version == 0)
         return heft_err_set(err, HEFT_ERR_CORRUPT, "the format version is 0", offsetof(heft_header_t, version));
-    if (h->header_bytes < sizeof *h || h->header_bytes > PAGE)
+    if (h->header_bytes < HEFT_HEADER_BYTES_LEAST || h->header_bytes > PAGE)
         return heft_err_set(err, HEFT_ERR_CORRUPT, "the header has an impossible size",
                             offsetof(heft_header_t, header_bytes));
     if (h->chunk_table_off < PAGE || h->chunk_table_off % PAGE != 0)
@@ -120,7 +120,10 @@ static heft_status_t read_header(file_t *file, heft_err_t *err)
                             offsetof(heft_header_t, version));
     if (have < sizeof *h)
         return heft_err_set(err, HEFT_ERR_TRUNCATED, "the file ends inside its header", file->bytes);
-    return check_header(h, err);
+    status = check_header(h, err);
+    if (status == HEFT_OK && h->header_bytes < sizeof *h) /* an older one: what it does not have is 0 */
+        memset((char *)h + h->header_bytes, 0, sizeof *h - h->header_bytes);
+    return status;
 }
 
 /* ---- chunk table -------------------------------------------------------------------------------------------- */

@@ -200,6 +200,18 @@ static uint32_t base_vertex(build_t *b, uint32_t thread)
     return v;
 }
 
+static uint32_t frame_vertex(build_t *b, uint32_t up, uint32_t frame);
+
+/* What found no room under the root or a thread is nobody's, but not the interpreter's: part of what it holds itself
+ * is, and cannot be told from the rest. */
+static uint32_t cut_base(build_t *b, uint32_t base, uint32_t node)
+{
+    heft_stacks_t *s = b->s;
+    if (!b->failed && s->cut_frame != HEFT_NONE && heft_stacks_is_uncertain(s, node))
+        s->vertices[base].cut = frame_vertex(b, base, s->cut_frame);
+    return base;
+}
+
 static uint32_t frame_vertex(build_t *b, uint32_t up, uint32_t frame)
 {
     bool is_new;
@@ -227,15 +239,19 @@ static uint32_t vertex_of_node(build_t *b, uint32_t n)
     const heft_detail_t *detail = &r->details[n];
     uint32_t from = b->s->vertex_of_node[r->nodes[n].parent];
     switch (detail->kind) {
-    case HEFT_NODE_THREAD: return base_vertex(b, detail->what);
+    case HEFT_NODE_ROOT: return cut_base(b, from, n);
+    case HEFT_NODE_THREAD: return cut_base(b, base_vertex(b, detail->what), n);
     case HEFT_NODE_IMPORT: return import_vertex(b, from, name_of(b, detail->what));
     case HEFT_NODE_FRAME:
         if (r->codes[detail->what].flags & (HEFT_CODE_IMPORT_MACHINERY | HEFT_CODE_START_MACHINERY))
             return from;
         if (heft_stacks_is_cut(b->s, n))
             from = frame_vertex(b, from, b->s->cut_frame);
-        return frame_vertex(b, from, frame_of_node(b, detail));
-    default: return from; /* the root; aliases, to which nothing is charged */
+        from = frame_vertex(b, from, frame_of_node(b, detail));
+        if (!b->failed && (detail->flags & HEFT_DETAIL_RECURSIVE) != 0)
+            b->s->vertices[from].recursive = true;
+        return from;
+    default: return from; /* aliases, to which nothing is charged */
     }
 }
 
@@ -243,8 +259,8 @@ static bool build_vertices(build_t *b)
 {
     heft_stacks_t *s = b->s;
     const heft_header_t *h = &s->reader->header;
-    /* a node makes one vertex at most, a thread two and one for paths cut, the root two */
-    uint64_t room = (uint64_t)h->node_n + 3 * (uint64_t)h->thread_n + 2;
+    /* a node makes one vertex at most, a thread and the root two and one for paths cut */
+    uint64_t room = (uint64_t)h->node_n + 3 * (uint64_t)h->thread_n + 3;
     if (room >= HEFT_NONE)
         return false;
     b->vertex_room = (uint32_t)room;
@@ -345,7 +361,8 @@ static void build_fixed(build_t *b)
     HEFT_ASSERT(file == HEFT_FILE_INTERPRETER && frame == HEFT_FRAME_INTERPRETER);
     if (!b->failed)
         b->s->files[file] = HEFT_NAME_INTERPRETER;
-    if (!(b->s->reader->header.flags & HEFT_FLAG_PATHS_CUT))
+    const heft_header_t *h = &b->s->reader->header;
+    if (!(h->flags & HEFT_FLAG_PATHS_CUT) && h->cut_events == 0)
         return;
     b->s->cut_file = file_of_name(b, HEFT_NONE - 1);
     b->s->cut_frame = make_frame(b, b->s->cut_file, 0, HEFT_NAME_PATHS_CUT, HEFT_NAME_PATHS_CUT);

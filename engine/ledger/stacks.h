@@ -15,7 +15,9 @@
 #define HEFT_NAME_INTERPRETER 1u /* "<interpreter>": what no Python frame asked for */
 #define HEFT_NAME_UNKNOWN 2u     /* "<unknown>": a file or function without a name */
 
-#define HEFT_NAME_PATHS_CUT 3u /* "<paths cut>": the callers of a line that were not kept (HEFT_FLAG_PATHS_CUT) */
+#define HEFT_NAME_PATHS_CUT                                                                                            \
+    3u /* "<paths cut>": the callers of a line that were not kept (HEFT_FLAG_PATHS_CUT), or                            \
+          all of a call path (HEFT_DETAIL_CUT at a thread or the root) */
 
 #define HEFT_FILE_INTERPRETER 0u
 #define HEFT_FRAME_INTERPRETER 0u
@@ -38,13 +40,16 @@ typedef struct {
  *     0 root  1 its <interpreter>  2 thread  3 the thread's <interpreter>  4, 5, ... frames and further threads
  *
  * The vertex behind a root or thread is always the <interpreter> frame under it: where that which has no frame goes.
- * Stacks of which only the innermost line was kept stand under a frame <paths cut> of their thread. */
+ * Stacks of which only the innermost line was kept stand under a frame <paths cut> of their thread; those of which
+ * nothing was kept are that frame. */
 typedef struct {
     uint32_t up;
     uint32_t frame;  /* HEFT_NONE for root and threads */
     uint32_t thread; /* index into the recording's threads; HEFT_NONE at the root */
     uint32_t first;  /* child, 0 = none */
     uint32_t next;   /* sibling, 0 = none */
+    uint32_t cut;    /* root or thread that holds what found no room below it: its <paths cut>; else 0 */
+    bool recursive;  /* recursion was folded onto it (HEFT_DETAIL_RECURSIVE) */
 } heft_vertex_t;
 
 typedef struct {
@@ -82,11 +87,25 @@ static inline bool heft_stacks_is_cut(const heft_stacks_t *stacks, uint32_t node
     return stacks->cut_frame != HEFT_NONE && (stacks->reader->details[node].flags & HEFT_DETAIL_FLAT) != 0;
 }
 
+/* May blocks of this node be those of lines below it for which there was no room? */
+static inline bool heft_stacks_is_uncertain(const heft_stacks_t *stacks, uint32_t node)
+{
+    return (stacks->reader->details[node].flags & HEFT_DETAIL_CUT) != 0;
+}
+
+/* Is nothing known of where its blocks were asked for? */
+static inline bool heft_stacks_is_nowhere(const heft_stacks_t *stacks, uint32_t node)
+{
+    return stacks->vertices[stacks->vertex_of_node[node]].cut != 0;
+}
+
 /* The vertex to which blocks of `node` are charged: always a frame. */
 static inline uint32_t heft_stacks_site(const heft_stacks_t *stacks, uint32_t node)
 {
     uint32_t vertex = stacks->vertex_of_node[node];
-    return heft_stacks_is_base(stacks, vertex) ? vertex + 1 : vertex;
+    if (!heft_stacks_is_base(stacks, vertex))
+        return vertex;
+    return stacks->vertices[vertex].cut != 0 ? stacks->vertices[vertex].cut : vertex + 1;
 }
 
 #endif

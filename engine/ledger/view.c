@@ -26,8 +26,10 @@ static void charge_nodes(heft_view_t *view, const heft_view_options_t *options, 
             continue;
         heft_amount_add(&view->self[vertex], amount);
         heft_amount_add(&view->total, amount);
-        if (heft_stacks_is_cut(s, n))
+        if (heft_stacks_is_cut(s, n) || heft_stacks_is_nowhere(s, n))
             heft_amount_add(&view->cut, amount);
+        if (heft_stacks_is_uncertain(s, n))
+            heft_amount_add(&view->uncertain, amount);
         heft_times_add(&view->times[vertex],
                        (heft_times_t){s->reader->details[n].first_ns, s->reader->nodes[n].last_ns});
     }
@@ -78,7 +80,9 @@ bool heft_view_init(heft_view_t *view, const heft_stacks_t *stacks, const heft_v
     for (uint32_t f = 0; ok && f < stacks->file_n; f++) {
         HEFT_ASSERT(options->classes[f] < HEFT_CLASSES_MAX);
         bool is_kept = options->keep >> options->classes[f] & 1;
-        view->files[f] = options->classes[f] == HEFT_CLASS_OWN ? HEFT_VIEW_OWN : 0;
+        view->files[f] = options->classes[f] == HEFT_CLASS_OWN      ? HEFT_VIEW_OWN
+                         : options->classes[f] == HEFT_CLASS_STDLIB ? HEFT_VIEW_STDLIB
+                                                                    : 0;
         view->files[f] |= is_kept && (options->pattern == NULL || options->pattern[f]) ? HEFT_VIEW_SHOWN : 0;
     }
     if (ok && options->own) {

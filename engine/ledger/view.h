@@ -10,6 +10,7 @@
 
 /* Classes of files, by the caller's judgement. */
 #define HEFT_CLASS_OWN 0u
+#define HEFT_CLASS_STDLIB 1u /* the standard library */
 #define HEFT_CLASSES_MAX 32u
 
 typedef struct {
@@ -30,17 +31,19 @@ typedef struct {
 typedef struct {
     const heft_stacks_t *stacks; /* borrowed */
     heft_amount_t total;
-    heft_amount_t cut;    /* of it: on stacks of which only the innermost line was kept */
-    heft_amount_t *self;  /* by vertex */
-    heft_amount_t *under; /* by vertex */
-    heft_times_t *times;  /* by vertex: of what is charged to it */
-    uint8_t *files;       /* HEFT_VIEW_* by file */
+    heft_amount_t cut;       /* of it: on stacks of which only the innermost line was kept, or nothing */
+    heft_amount_t uncertain; /* of it, at most: charged to a caller of the line that asked, or to <paths cut> */
+    heft_amount_t *self;     /* by vertex */
+    heft_amount_t *under;    /* by vertex */
+    heft_times_t *times;     /* by vertex: of what is charged to it */
+    uint8_t *files;          /* HEFT_VIEW_* by file */
 } heft_view_t;
 
 #define HEFT_TIMES_NEVER ((heft_times_t){UINT64_MAX, 0})
 
 #define HEFT_VIEW_OWN 1u   /* the file is own code */
 #define HEFT_VIEW_SHOWN 2u /* the filters keep what is charged to it */
+#define HEFT_VIEW_STDLIB 4u
 
 /* Build a view.  False: no memory (*view is then empty).  Releases nothing of the caller's. */
 bool heft_view_init(heft_view_t *view, const heft_stacks_t *stacks, const heft_view_options_t *options);
@@ -75,7 +78,7 @@ typedef enum {
     HEFT_BY_LINE,     /* key: the frame's line_key; import: what its frames import */
     HEFT_BY_FUNCTION, /* key: the frame's function_key */
     HEFT_BY_FILE,     /* key: file */
-    HEFT_BY_MODULE,   /* key: name; what an import costs goes to the imported module */
+    HEFT_BY_MODULE,   /* key: name */
     HEFT_BY_THREAD,   /* key: index into the threads, HEFT_NONE for what belongs to none */
     HEFT_BY_STACK,    /* key: vertex */
 } heft_by_t;
@@ -86,8 +89,9 @@ typedef struct {
     heft_times_t times;  /* of `self` */
     uint32_t key;
     uint32_t frame; /* first of the row's frames by rank; HEFT_NONE for threads */
-    uint32_t owner; /* LINE: the nearest own caller that carries most, as a frame; HEFT_NONE = own itself, or more of
-                       it has no own caller at all */
+    uint32_t owner; /* LINE: the nearest own caller that carries most, as a frame; of a line of the standard library
+                       that has none, the nearest caller outside of it; HEFT_NONE = own itself, or more of it has no
+                       such caller at all */
     heft_amount_t owned;             /* what the owner carries of `self` */
     uint32_t import_first, import_n; /* LINE: names in heft_rows_t.imports, largest first */
 } heft_row_t;
@@ -112,6 +116,7 @@ typedef struct {
     uint32_t thread;    /* HEFT_NONE: the root; of a thread row, and of frames below one, its index */
     heft_amount_t self; /* of all rows they sum to the total */
     heft_amount_t under;
+    bool recursive; /* recursion was folded onto the frame, on one of the row's stacks at least */
 } heft_branch_t;
 
 typedef struct {

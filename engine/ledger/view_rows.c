@@ -27,16 +27,9 @@ static inline uint32_t key_of(const heft_frame_t *frame, heft_by_t by)
     switch (by) {
     case HEFT_BY_FUNCTION: return frame->function_key;
     case HEFT_BY_FILE: return frame->file;
-    case HEFT_BY_MODULE: return frame->import != HEFT_NAME_EMPTY ? frame->import : frame->module;
+    case HEFT_BY_MODULE: return frame->module;
     default: return frame->line_key;
     }
-}
-
-/* The key that an importing frame has besides the imported module: its own, which calls, but is not charged. */
-static inline uint32_t second_key(const heft_frame_t *frame, heft_by_t by)
-{
-    bool has_two = by == HEFT_BY_MODULE && frame->import != HEFT_NAME_EMPTY && frame->import != frame->module;
-    return has_two ? frame->module : HEFT_NONE;
 }
 
 static uint32_t key_count(const heft_stacks_t *s, heft_by_t by)
@@ -52,22 +45,14 @@ static uint32_t key_count(const heft_stacks_t *s, heft_by_t by)
 
 /* ---- what is under each key ---------------------------------------------------------------------------------- */
 
-static void enter_key(group_t *g, uint32_t *on_path, uint32_t key, uint32_t v)
-{
-    if (on_path[key]++ == 0)
-        heft_amount_add(&g->rows[key].under, g->view->under[v]);
-}
-
 static void enter(group_t *g, uint32_t *on_path, uint32_t v)
 {
     const heft_stacks_t *s = g->view->stacks;
     if (heft_stacks_is_base(s, v))
         return;
-    const heft_frame_t *frame = &s->frames[s->vertices[v].frame];
-    uint32_t second = second_key(frame, g->by);
-    enter_key(g, on_path, key_of(frame, g->by), v);
-    if (second != HEFT_NONE)
-        enter_key(g, on_path, second, v);
+    uint32_t key = key_of(&s->frames[s->vertices[v].frame], g->by);
+    if (on_path[key]++ == 0)
+        heft_amount_add(&g->rows[key].under, g->view->under[v]);
 }
 
 static void leave(group_t *g, uint32_t *on_path, uint32_t v)
@@ -75,12 +60,9 @@ static void leave(group_t *g, uint32_t *on_path, uint32_t v)
     const heft_stacks_t *s = g->view->stacks;
     if (heft_stacks_is_base(s, v))
         return;
-    const heft_frame_t *frame = &s->frames[s->vertices[v].frame];
-    uint32_t second = second_key(frame, g->by);
-    HEFT_DCHECK(on_path[key_of(frame, g->by)] > 0);
-    on_path[key_of(frame, g->by)]--;
-    if (second != HEFT_NONE)
-        on_path[second]--;
+    uint32_t key = key_of(&s->frames[s->vertices[v].frame], g->by);
+    HEFT_DCHECK(on_path[key] > 0);
+    on_path[key]--;
 }
 
 /* The first child with something under it, among `v` and its later siblings; 0 = none. */
@@ -128,31 +110,50 @@ static bool is_heavier(const heft_stacks_t *s, const carrier_t *a, const carrier
     return s->frames[a->frame].rank < s->frames[b->frame].rank;
 }
 
-/* Keep the heaviest carrier of each line, unless what nobody carries is heavier still.  A row's `owner` is the number
- * of a carrier meanwhile. */
-static void choose_owners(group_t *g, const carrier_t *carriers, uint32_t n, heft_amount_t *carried)
+/* Is it own code, or `foreign`: no line of the standard library?  (<interpreter> and <paths cut> are nobody.) */
+static inline bool is_owner(const heft_view_t *view, uint32_t v, bool foreign)
+{
+    const heft_stacks_t *s = view->stacks;
+    uint32_t frame = s->vertices[v].frame;
+    if (!foreign)
+        return heft_view_file(view, v) & HEFT_VIEW_OWN;
+    return frame != s->cut_frame && s->frames[frame].file != HEFT_FILE_INTERPRETER &&
+           !(heft_view_file(view, v) & HEFT_VIEW_STDLIB);
+}
+
+/* What each line's callers carry for it, while that is weighed. */
+typedef struct {
+    uint32_t *nearest;      /* by vertex: the nearest frame of the wanted kind, on the way from it to the root */
+    carrier_t *carriers;    /* room for every vertex */
+    uint32_t *heaviest;     /* by row: a carrier */
+    heft_amount_t *carried; /* by row: sum of its carriers */
+} weights_t;
+
+/* Keep the heaviest carrier of each line, unless what nobody carries is heavier still. */
+static void choose_owners(group_t *g, weights_t *w, uint32_t n)
 {
     const heft_stacks_t *s = g->view->stacks;
     for (uint32_t i = 0; i < n; i++) {
-        heft_row_t *row = &g->rows[carriers[i].row];
-        heft_amount_add(&carried[carriers[i].row], carriers[i].amount);
-        if (row->owner == HEFT_NONE || is_heavier(s, &carriers[i], &carriers[row->owner]))
-            row->owner = i;
+        uint32_t *heaviest = &w->heaviest[w->carriers[i].row];
+        heft_amount_add(&w->carried[w->carriers[i].row], w->carriers[i].amount);
+        if (*heaviest == HEFT_NONE || is_heavier(s, &w->carriers[i], &w->carriers[*heaviest]))
+            *heaviest = i;
     }
     for (uint32_t k = 0; k < g->key_n; k++) {
         heft_row_t *row = &g->rows[k];
-        if (row->owner == HEFT_NONE)
+        if (w->heaviest[k] == HEFT_NONE)
             continue;
-        const carrier_t *heaviest = &carriers[row->owner];
-        HEFT_DCHECK(carried[k].bytes <= row->self.bytes && carried[k].blocks <= row->self.blocks);
-        bool is_outweighed = row->self.bytes - carried[k].bytes > heaviest->amount.bytes;
-        row->owner = is_outweighed ? HEFT_NONE : heaviest->frame;
-        row->owned = is_outweighed ? (heft_amount_t){0, 0} : heaviest->amount;
+        const carrier_t *heaviest = &w->carriers[w->heaviest[k]];
+        HEFT_DCHECK(w->carried[k].bytes <= row->self.bytes && w->carried[k].blocks <= row->self.blocks);
+        if (row->self.bytes - w->carried[k].bytes > heaviest->amount.bytes)
+            continue;
+        row->owner = heaviest->frame;
+        row->owned = heaviest->amount;
     }
 }
 
-/* Sum what each own frame carries for each line.  `carriers` has room for every vertex, `carried` for every row. */
-static bool weigh_owners(group_t *g, uint32_t *nearest, carrier_t *carriers, heft_amount_t *carried)
+/* Sum what each own frame (or `foreign`: each that is not of the standard library) carries for each line. */
+static bool weigh_owners(group_t *g, weights_t *w, bool foreign)
 {
     const heft_view_t *view = g->view;
     const heft_stacks_t *s = view->stacks;
@@ -160,27 +161,33 @@ static bool weigh_owners(group_t *g, uint32_t *nearest, carrier_t *carriers, hef
     uint32_t n = 0;
     bool ok = true;
     heft_map_init(&map);
+    for (uint32_t k = 0; k < g->key_n; k++) {
+        w->heaviest[k] = HEFT_NONE;
+        w->carried[k] = (heft_amount_t){0, 0};
+    }
     for (uint32_t v = 0; ok && v < s->vertex_n; v++) {
         if (heft_stacks_is_base(s, v)) {
-            nearest[v] = HEFT_NONE;
+            w->nearest[v] = HEFT_NONE;
             continue;
         }
-        uint32_t owner = nearest[s->vertices[v].up], row = s->frames[s->vertices[v].frame].line_key;
-        bool is_own = heft_view_file(view, v) & HEFT_VIEW_OWN, is_new = false;
-        nearest[v] = is_own ? s->vertices[v].frame : owner;
-        if (is_own || owner == HEFT_NONE || heft_amount_is_zero(view->self[v]))
+        uint32_t owner = w->nearest[s->vertices[v].up], row = s->frames[s->vertices[v].frame].line_key;
+        bool is_wanted = is_owner(view, v, foreign), is_new = false;
+        w->nearest[v] = is_wanted ? s->vertices[v].frame : owner;
+        if (is_wanted || owner == HEFT_NONE || heft_amount_is_zero(view->self[v]))
+            continue;
+        if (foreign && (g->rows[row].owner != HEFT_NONE || !(heft_view_file(view, v) & HEFT_VIEW_STDLIB)))
             continue;
         uint32_t *at = heft_map_put(&map, heft_map_pair(row, owner), &is_new);
         ok = at != NULL;
         if (ok && is_new) {
             *at = n++;
-            carriers[*at] = (carrier_t){.row = row, .frame = owner};
+            w->carriers[*at] = (carrier_t){.row = row, .frame = owner};
         }
         if (ok)
-            heft_amount_add(&carriers[*at].amount, view->self[v]);
+            heft_amount_add(&w->carriers[*at].amount, view->self[v]);
     }
     if (ok)
-        choose_owners(g, carriers, n, carried);
+        choose_owners(g, w, n);
     heft_map_done(&map);
     return ok;
 }
@@ -188,13 +195,16 @@ static bool weigh_owners(group_t *g, uint32_t *nearest, carrier_t *carriers, hef
 static bool find_owners(group_t *g)
 {
     uint32_t vertex_n = g->view->stacks->vertex_n;
-    uint32_t *nearest = malloc(vertex_n * sizeof *nearest);
-    carrier_t *carriers = malloc(vertex_n * sizeof *carriers);
-    heft_amount_t *carried = calloc(g->key_n, sizeof *carried);
-    bool ok = nearest != NULL && carriers != NULL && carried != NULL && weigh_owners(g, nearest, carriers, carried);
-    free(nearest);
-    free(carriers);
-    free(carried);
+    weights_t w = {.nearest = malloc(vertex_n * sizeof *w.nearest),
+                   .carriers = malloc(vertex_n * sizeof *w.carriers),
+                   .heaviest = malloc(g->key_n * sizeof *w.heaviest),
+                   .carried = malloc(g->key_n * sizeof *w.carried)};
+    bool ok = w.nearest != NULL && w.carriers != NULL && w.heaviest != NULL && w.carried != NULL &&
+              weigh_owners(g, &w, false) && weigh_owners(g, &w, true);
+    free(w.nearest);
+    free(w.carriers);
+    free(w.heaviest);
+    free(w.carried);
     return ok;
 }
 
@@ -256,15 +266,12 @@ static void sum_self(group_t *g)
         if (heft_stacks_is_base(s, v) || heft_amount_is_zero(view->under[v]))
             continue;
         uint32_t f = s->vertices[v].frame, key = key_of(&s->frames[f], g->by);
-        uint32_t keys[] = {key, second_key(&s->frames[f], g->by)};
-        heft_amount_add(&g->rows[key].self, view->self[v]);
-        heft_times_add(&g->rows[key].times, view->times[v]);
-        for (int i = 0; i < 2 && keys[i] != HEFT_NONE; i++) {
-            heft_row_t *row = &g->rows[keys[i]];
-            if (row->frame == HEFT_NONE || s->frames[f].rank < s->frames[row->frame].rank)
-                row->frame = f;
-            g->shown[keys[i]] |= heft_view_file(view, v) & HEFT_VIEW_SHOWN;
-        }
+        heft_row_t *row = &g->rows[key];
+        heft_amount_add(&row->self, view->self[v]);
+        heft_times_add(&row->times, view->times[v]);
+        if (row->frame == HEFT_NONE || s->frames[f].rank < s->frames[row->frame].rank)
+            row->frame = f;
+        g->shown[key] |= heft_view_file(view, v) & HEFT_VIEW_SHOWN;
     }
 }
 

@@ -90,7 +90,8 @@ static void write_out(const heft_view_t *view, heft_branches_t *tree, todo_t *to
                                                            .frame = vertex->frame,
                                                            .thread = threads ? vertex->thread : HEFT_NONE,
                                                            .self = view->self[t.vertex],
-                                                           .under = view->under[t.vertex]};
+                                                           .under = view->under[t.vertex],
+                                                           .recursive = vertex->recursive};
         uint32_t n = collect(view, t.vertex, threads, siblings, 0);
         qsort(siblings, n, sizeof *siblings, compare_siblings);
         while (n-- > 0) /* the largest last, to be taken first */
@@ -226,8 +227,10 @@ static bool add_children(inverted_t *t, uint32_t row, uint32_t n)
         child->branch.depth = t->rows[row].branch.depth + 1;
         child->branch.frame = vertex->frame;
         child->branch.thread = vertex->frame == HEFT_NONE ? vertex->thread : HEFT_NONE;
-        for (; first < end && t->items[first].rank == head->rank; first++)
+        for (; first < end && t->items[first].rank == head->rank; first++) {
             heft_amount_add(&child->branch.under, t->items[first].amount);
+            child->branch.recursive |= s->vertices[t->items[first].at].recursive;
+        }
         child->item_n = first - child->first;
         t->rows[row].child_n++;
         heap_push(t, t->row_n++);

@@ -246,6 +246,7 @@ static PyObject *recording_header(PyObject *self, void *Py_UNUSED(closure))
         {"pid", h->pid},
         {"watcher_pid", h->watcher_pid},
         {"now_ns", h->now_ns},
+        {"ended_ns", h->ended_ns},
         {"peak_at_ns", h->peak_at_ns},
         {"rss_peak_bytes", h->rss_peak_bytes},
         {"tool_bytes", h->tool_bytes},
@@ -299,11 +300,6 @@ static PyObject *recording_threads(PyObject *self, void *Py_UNUSED(closure))
             Py_CLEAR(list);
     }
     return list;
-}
-
-static PyObject *recording_folded(PyObject *self, void *Py_UNUSED(closure))
-{
-    return PyLong_FromUnsignedLong(((HeftRecording *)self)->reader.recursive_n);
 }
 
 /* ---- Recording.view ------------------------------------------------------------------------------------------ */
@@ -418,6 +414,16 @@ static PyObject *view_cut_blocks(PyObject *self, void *Py_UNUSED(closure))
     return PyLong_FromUnsignedLongLong(((HeftView *)self)->view.cut.blocks);
 }
 
+static PyObject *view_uncertain_bytes(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLongLong(((HeftView *)self)->view.uncertain.bytes);
+}
+
+static PyObject *view_uncertain_blocks(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLongLong(((HeftView *)self)->view.uncertain.blocks);
+}
+
 static PyObject *view_frames(PyObject *self, void *Py_UNUSED(closure))
 {
     return Py_NewRef(((HeftView *)self)->recording->frames);
@@ -459,6 +465,22 @@ static PyObject *row_key(const HeftRecording *rec, heft_by_t by, const heft_rows
                 name_as_str(rec, f->module), import_names(rec, rows, row));
 }
 
+/* The places in a stack onto which recursion was folded. */
+static PyObject *recursive_places(const HeftRecording *rec, uint32_t vertex)
+{
+    const heft_stacks_t *s = &rec->stacks;
+    Py_ssize_t n = 0, place = 0;
+    for (uint32_t v = vertex; !heft_stacks_is_base(s, v); v = s->vertices[v].up)
+        n += s->vertices[v].recursive;
+    PyObject *places = PyTuple_New(n);
+    n = 0;
+    for (uint32_t v = vertex; places != NULL && !heft_stacks_is_base(s, v); v = s->vertices[v].up, place++) {
+        if (s->vertices[v].recursive && !fill(places, n++, PyLong_FromSsize_t(place)))
+            Py_CLEAR(places);
+    }
+    return places;
+}
+
 /* None for what holds nothing itself. */
 static PyObject *time_as_int(const heft_row_t *row, uint64_t ns)
 {
@@ -472,7 +494,8 @@ static PyObject *row_as_tuple(const HeftRecording *rec, heft_by_t by, const heft
     return PACK(PyLong_FromUnsignedLongLong(row->self.bytes), PyLong_FromUnsignedLongLong(row->self.blocks),
                 PyLong_FromUnsignedLongLong(row->under.bytes), PyLong_FromUnsignedLongLong(row->under.blocks),
                 row_key(rec, by, rows, row), owner, time_as_int(row, row->times.first_ns),
-                time_as_int(row, row->times.last_ns), PyLong_FromUnsignedLongLong(row->owned.bytes));
+                time_as_int(row, row->times.last_ns), PyLong_FromUnsignedLongLong(row->owned.bytes),
+                by == HEFT_BY_STACK ? recursive_places(rec, row->key) : PyTuple_New(0));
 }
 
 static PyObject *view_rows(PyObject *object, PyObject *args)
@@ -513,7 +536,8 @@ static PyObject *view_tree(PyObject *object, PyObject *args)
         const heft_branch_t *b = &tree.branches[i];
         PyObject *row = PACK(PyLong_FromUnsignedLong(b->depth), frame_as_int(self->recording, b->frame),
                              index_as_int(b->thread), PyLong_FromUnsignedLongLong(b->self.bytes),
-                             PyLong_FromUnsignedLongLong(b->self.blocks), PyLong_FromUnsignedLongLong(b->under.bytes));
+                             PyLong_FromUnsignedLongLong(b->self.blocks), PyLong_FromUnsignedLongLong(b->under.bytes),
+                             PyLong_FromUnsignedLongLong(b->under.blocks), PyBool_FromLong(b->recursive));
         if (!fill(list, (Py_ssize_t)i, row))
             Py_CLEAR(list);
     }
@@ -530,7 +554,6 @@ static PyGetSetDef recording_getset[] = {
     {"files", recording_files, NULL, "file names by file id; 0 is <interpreter>", NULL},
     {"threads", recording_threads, NULL, "(name or None, native id, started_ns) of each thread", NULL},
     {"totals", recording_totals, NULL, "bytes and blocks of the whole recording at each moment", NULL},
-    {"folded", recording_folded, NULL, "how many call paths recursion was folded onto", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -560,6 +583,8 @@ static PyGetSetDef view_getset[] = {
     {"total_blocks", view_total_blocks, NULL, "sum of the rows' blocks", NULL},
     {"cut_bytes", view_cut_bytes, NULL, "of total_bytes: whose callers were not kept (<paths cut>)", NULL},
     {"cut_blocks", view_cut_blocks, NULL, "of total_blocks, likewise", NULL},
+    {"uncertain_bytes", view_uncertain_bytes, NULL, "of total_bytes, at most: charged to a caller of their line", NULL},
+    {"uncertain_blocks", view_uncertain_blocks, NULL, "of total_blocks, likewise", NULL},
     {"frames", view_frames, NULL, "(file id, line, column, function, module, import) by frame id", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -96,7 +96,10 @@ static int wait_status(int pidfd, uint64_t pid)
  * this is never freed, nor the header unmapped: one for each program that is watched. */
 typedef struct {
     int pidfd;
+    uint64_t pid;
     heft_header_t *header; /* mapped, shared with the program */
+    uint64_t start_ns;     /* monotonic: when we began to watch, just after the recording was made */
+    uint64_t died_ns;      /* set by the thread with `died` */
     uint32_t died;         /* set by the thread; then the state's futex is woken */
 } target_t;
 
@@ -105,12 +108,20 @@ typedef struct {
     target_t *target;
 } HeftWatch;
 
+static uint64_t monotonic_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 static void *wait_for_death(void *arg)
 {
     target_t *target = arg;
     struct pollfd p = {.fd = target->pidfd, .events = POLLIN};
     while (poll(&p, 1, -1) < 0 && errno == EINTR)
         ;
+    target->died_ns = monotonic_ns();
     __atomic_store_n(&target->died, 1, __ATOMIC_RELEASE);
     syscall(SYS_futex, &target->header->state, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
     return NULL;
@@ -161,23 +172,23 @@ static PyObject *watch_wait(PyObject *object, PyObject *unused)
     Py_BEGIN_ALLOW_THREADS wait_for_end(target);
     state = __atomic_load_n(&target->header->state, __ATOMIC_ACQUIRE);
     if (state != HEFT_STATE_CLOSED)
-        status = wait_status(target->pidfd, target->header->pid);
+        status = wait_status(target->pidfd, target->pid);
     Py_END_ALLOW_THREADS if (state == HEFT_STATE_CLOSED)
     {
         note_resident_peak(target->header);
         int end = target->header->exit_status;
         return end < 0 ? Py_BuildValue("si", "signaled", -end) : Py_BuildValue("si", "exited", end);
     }
-    if (state == HEFT_STATE_CREATED)
-        return Py_BuildValue("sO", "never-started", Py_None);
-    if (status < 0)
-        return Py_BuildValue("sO", "exited", Py_None);
-    int end = WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
-    error = heft_finish_exit(self->fd, end);
+    int end = status < 0 ? HEFT_EXIT_UNKNOWN : WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+    error = heft_finish_exit(self->fd, end, target->died_ns - target->start_ns);
     if (error != 0) {
         errno = error;
         return PyErr_SetFromErrno(PyExc_OSError);
     }
+    if (state == HEFT_STATE_CREATED)
+        return Py_BuildValue("sO", "never-started", Py_None);
+    if (status < 0)
+        return Py_BuildValue("sO", "exited", Py_None);
     return end < 0 ? Py_BuildValue("si", "signaled", -end) : Py_BuildValue("si", "exited", end);
 }
 
@@ -209,6 +220,7 @@ static int watch_init(PyObject *object, PyObject *args, PyObject *kwargs)
     HeftWatch *self = (HeftWatch *)object;
     PyObject *path = NULL;
     int pidfd;
+    unsigned long long pid;
     struct stat st;
     if (kwargs != NULL && PyDict_GET_SIZE(kwargs) != 0) {
         PyErr_SetString(PyExc_TypeError, "Watch() takes no keyword arguments");
@@ -218,7 +230,7 @@ static int watch_init(PyObject *object, PyObject *args, PyObject *kwargs)
         PyErr_SetString(PyExc_RuntimeError, "Watch() watches already");
         return -1;
     }
-    if (!PyArg_ParseTuple(args, "O&i:Watch", PyUnicode_FSConverter, &path, &pidfd))
+    if (!PyArg_ParseTuple(args, "O&iK:Watch", PyUnicode_FSConverter, &path, &pidfd, &pid))
         return -1;
     int fd = open(PyBytes_AS_STRING(path), O_RDWR | O_CLOEXEC);
     void *p = MAP_FAILED;
@@ -240,7 +252,7 @@ static int watch_init(PyObject *object, PyObject *args, PyObject *kwargs)
             close(fd);
         return -1;
     }
-    *target = (target_t){.pidfd = pidfd, .header = p};
+    *target = (target_t){.pidfd = pidfd, .pid = pid, .header = p, .start_ns = monotonic_ns()};
     target->header->watcher_pid = (uint64_t)getpid();
     self->fd = fd;
     self->target = target;
@@ -268,7 +280,7 @@ static PyType_Slot watch_slots[] = {
     {Py_tp_init, (void *)watch_init},
     {Py_tp_dealloc, (void *)watch_dealloc},
     {Py_tp_methods, watch_methods},
-    {Py_tp_doc, (void *)"Watch(path, pidfd): a recording and the process that makes it."},
+    {Py_tp_doc, (void *)"Watch(path, pidfd, pid): a recording and the process that makes it."},
     {0, NULL},
 };
 

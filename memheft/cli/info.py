@@ -68,7 +68,7 @@ def _draw(recording: Opened) -> None:
     )
     say(
         "taken",
-        f"{how}, for {sizes.duration(header['now_ns'])}, by memheft {recording.text('memheft') or '?'}",
+        f"{how}, for {sizes.duration(recording.duration_ns)}, by memheft {recording.text('memheft') or '?'}",
     )
     say("complete", _completeness(recording))
     say(
@@ -84,7 +84,9 @@ def _draw(recording: Opened) -> None:
         f"{sizes.size(totals['allocated_bytes'])} in {sizes.plural(totals['allocated_blocks'], 'block')}",
     )
     lost, cut = header["lost_events"], header["cut_events"]
-    say("lost", sizes.plural(lost, "block") if lost else "nothing" if not cut else "nothing; see below")
+    nothing = "no block, but call paths; see below" if cut else "nothing"
+    said = sizes.plural(lost, "block") if lost else nothing
+    say("lost", "everything" if recording.never_began else said)
     tool = recording.known("tool_bytes")
     say("our own", f"{sizes.size(tool)} of memory in the program" if tool else "not known")
     counts = [(header["node_n"], "node"), (header["code_n"], "function"), (len(recording.threads), "thread")]
@@ -94,7 +96,9 @@ def _draw(recording: Opened) -> None:
     check = notices.check_line(recording)
     if check is not None:
         say("check", check.removeprefix("check: "))
-    for notice in notices.of_losses(recording) + notices.of_cut_paths(recording):
+    everything = recording.view("total")
+    losses = notices.of_losses(recording, everything, "all bytes allocated")
+    for notice in losses + notices.of_cut_paths(recording):
         paper.line(f"  note: {notice}", "warning")
 
 
@@ -109,6 +113,9 @@ def _completeness(recording: Opened) -> str:
         return f"yes, the program {end}"
     if recording.running:
         return "no, the program still runs"
+    if recording.never_began:
+        return f"no, the program {end or 'ended'}: {notices.why_not_recorded(recording)}"
     if recording.state == 1:
         return "no, the program has not begun"
-    return f"no, the program {end}" if end else "no, nobody saw the end of the program"
+    how = f"the program {end}" if end else "nobody saw its end"
+    return f"no, {how}: the numbers are right up to that moment"

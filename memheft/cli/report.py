@@ -41,6 +41,7 @@ exit code: 0 done, 1 the recording cannot be found or read, 2 wrong usage.
 SPANS = (1, 2, 4)
 TEXT_LIMIT = 20
 FOLD = 1.0
+ROOM_FOR_CALLERS = 150  # columns from which a line's caller stands beside its source, not in its place
 CLASSES = ("own", "stdlib", "site-packages")
 GROUPINGS = ("line", "function", "file", "module", "thread", "stack")
 TITLES = {
@@ -196,6 +197,7 @@ class Query:
         self.span = span
         self.is_named = options.file is not None
         self.own: bool = options.own
+        self.wants_own: bool = options.own or options.only == ["own"]
         self.json: bool = options.json
         self.inverted: bool = options.inverted
         self.lines: str | None = options.lines
@@ -275,14 +277,22 @@ def _rows(query: Query, view: _engine.View, limit: int | None) -> None:
     )
     if inclusive:
         columns.append(Column("with calls"))
-    columns += [Column(query.by, "place"), Column("source" if query.by in ("line", "stack") else "", "note")]
-    table = Table(columns)
-    for row in shown:
+    columns.append(Column(query.by, "place"))
+    owners = [rows.owner(row) for row in shown]
+    apart = any(owners) and (paper.width is None or paper.width >= ROOM_FOR_CALLERS)
+    if apart:
+        columns.append(Column("caller", "caller"))
+    title = "source" if query.by in ("line", "stack") else ""
+    if any(owners) and not apart:
+        title = "caller" if all(owners) else "source or caller"
+    table = Table([*columns, Column(title, "note")])
+    for row, owner in zip(shown, owners, strict=True):
         numbers: list[Cell] = [sizes.share(row[0], whole), sizes.size(row[0]), sizes.count(row[1])]
         if inclusive:
             numbers.append(sizes.size(row[2]))
         for place, note in rows.cells(row):
-            table.add(*numbers, place, note)
+            more = [owner or "", rows.source(row)] if apart else [note]
+            table.add(*numbers, place, *more)
             numbers = [""] * len(numbers)
     if rest:
         rest_bytes, rest_blocks = others(rest)
@@ -290,7 +300,7 @@ def _rows(query: Query, view: _engine.View, limit: int | None) -> None:
         if inclusive:
             numbers.append("")
         what = "other" if len(rest) == 1 else "others"
-        table.add(*numbers, f"({len(rest)} {what})", "")
+        table.add(*numbers, f"({len(rest)} {what})", *[""] * (1 + apart))
     kind: Kind = "callers" if query.by == "stack" else "with calls" if inclusive else "sizes"
     _end(paper, query, view, table, "own" if query.own else kind)
 
@@ -317,7 +327,7 @@ def _tree(query: Query, view: _engine.View, fold: float | None, limit: int | Non
     rows = Rows(query.recording, view, "line", sources, query.own)
     fold = FOLD if fold is None else fold
     root = tree.grow(view, query.inverted, fold, limit or 0)
-    _end(paper, query, view, tree.table(rows, root, whole, query.inverted, fold), "callers")
+    _end(paper, query, view, tree.table(rows, root, whole, query.inverted, fold, paper.width), "callers")
 
 
 def _lines(query: Query, view: _engine.View, limit: int | None) -> None:
@@ -397,12 +407,15 @@ def _begin(query: Query, view: _engine.View) -> tuple[Paper, Sources, int]:
 def _end(paper: Paper, query: Query, view: _engine.View, table: Table, kind: Kind) -> None:
     """The table, and what must be known to trust it."""
     from memheft.views import notices
+    from memheft.views.rows import RECURSIVE
+    from memheft.views.table import Place
 
     if table.rows:
         paper.table(table)
     else:
         paper.line("nothing was allocated here", "quiet")
-    if query.recording.engine.folded and query.by in ("stack",):
-        paper.line("recursion is folded onto its first level", "quiet")
-    for text in notices.of(query.recording, view, kind):
+    if any(isinstance(cell, Place) and RECURSIVE in cell.tail for row in table.rows for cell in row):
+        paper.line("(recursive): recursion is folded onto this line, its first level", "quiet")
+    own = [notices.NO_OWN_CODE] if query.wants_own and not query.recording.has_own_code else []
+    for text in own + notices.of(query.recording, view, kind):
         paper.line(f"note: {text}", "warning")

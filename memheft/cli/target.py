@@ -80,6 +80,9 @@ def _script(words: Sequence[str]) -> Target:
     elif not os.access(name, os.R_OK):
         reason = os.strerror(errno.EACCES if os.path.exists(name) else errno.ENOENT).lower()
         raise HeftError(f"cannot read {name}", reason, code="io")
+    elif os.path.isfile(name) and _is_binary(name):  # reading from a pipe would take from the program
+        hint = "memheft records Python programs; name the script"
+        raise HeftError(f"{name} is a compiled program, not a Python program", hint, code="foreign")
     label = os.path.basename(os.path.normpath(name))
     stem = label
     for ending in _SCRIPT_ENDINGS:

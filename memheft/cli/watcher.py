@@ -26,13 +26,14 @@ def start(path: str, pidfd: int, stderr: int | None) -> None:
 
     Raises OSError when it cannot be started.
     """
+    pid = os.getpid()
     child = os.fork()
     if child == 0:
         code = 1
         try:
             _detach()
             if os.fork() == 0:
-                _watch(path, pidfd, stderr)
+                _watch(path, pidfd, pid, stderr)
             code = 0
         finally:
             os._exit(code)
@@ -51,14 +52,14 @@ def _detach() -> None:
     os.setsid()
 
 
-def _watch(path: str, pidfd: int, stderr: int | None) -> None:
+def _watch(path: str, pidfd: int, pid: int, stderr: int | None) -> None:
     """The life of the watcher."""
     from memheft import _engine
 
     _keep_descriptors({fd for fd in (pidfd, stderr) if fd is not None})
     width = _width(stderr)
     os.chdir("/")
-    watch = _engine.Watch(path, pidfd)
+    watch = _engine.Watch(path, pidfd, pid)
     try:
         end = watch.wait()
         text = _finish(path, watch, end, width, stderr is not None)
@@ -76,7 +77,7 @@ def _watch(path: str, pidfd: int, stderr: int | None) -> None:
 
 
 def _finish(
-    path: str, watch: _engine.Watch, end: tuple[str, int | str | None], width: int | None, draw: bool
+    path: str, watch: _engine.Watch, end: tuple[str, int | None], width: int | None, draw: bool
 ) -> str:
     # Imported only now: nothing was taken from the program while it ran.  But its exit waits for it, so -q,
     # which draws nothing, does not import what draws.
@@ -93,7 +94,7 @@ def _finish(
     except _engine.EngineError as error:
         return summary.unreadable(path, end, str(error)) if draw else ""
     if end[0] == "never-started":
-        return summary.never_started(recording, end[1]) if draw else ""
+        return summary.never_started(recording) if draw else ""
     blob = sources.collect(recording)
     notes = []
     if blob is not None:

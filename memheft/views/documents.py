@@ -27,7 +27,7 @@ def recording(opened: Opened) -> Json:
         "pid": opened.known("pid"),
         "python": opened.text("python"),
         "started": opened.started,
-        "duration_ns": opened.known("now_ns"),
+        "duration_ns": opened.duration_ns or None,
         "mode": opened.mode,
         "interval_bytes": opened.known("interval_bytes"),
         "complete": opened.complete,
@@ -49,6 +49,8 @@ def totals(opened: Opened, view: _engine.View | None) -> Json:
         out = {"bytes": view.total_bytes, "blocks": view.total_blocks}
         # Of these only the innermost line is known:
         out |= {"cut_bytes": view.cut_bytes, "cut_blocks": view.cut_blocks}
+        # Of these, at most, the line is that of a caller:
+        out |= {"uncertain_bytes": view.uncertain_bytes, "uncertain_blocks": view.uncertain_blocks}
     known = opened.totals
     return out | {
         "peak_bytes": known["peak_bytes"],

@@ -115,25 +115,14 @@ def _list(recording: Opened, files: set[int]) -> str:
 
 def _count(view: _engine.View, file: int, function: str | None) -> tuple[dict[int, Line], Line]:
     """Count a file's lines.  A line counts each block below it once, however often it stands in a stack."""
-    tree = view.tree(False)
     frames = view.frames
     wanted = [frame[0] == file and function in (None, frame[3]) for frame in frames]
-
-    blocks_below = [0] * len(tree)  # of each node and all under it
-    pending: list[int] = []  # by depth: blocks of finished children
-    for i in range(len(tree) - 1, -1, -1):
-        depth, _, _, _, blocks, _ = tree[i]
-        while len(pending) < depth + 2:
-            pending.append(0)
-        blocks_below[i] = blocks + pending[depth + 1]
-        pending[depth + 1] = 0
-        pending[depth] += blocks_below[i]
 
     lines: dict[int, Line] = {}
     total = Line()
     path: list[int] = []  # for each ancestor: its line in the file, 0 if it stands elsewhere
     standing: dict[int, int] = {}  # how often a line stands on the path
-    for i, (depth, frame, _, own, blocks, inclusive) in enumerate(tree):
+    for depth, frame, _, own, blocks, inclusive, inclusive_blocks, _ in view.tree(False):
         while len(path) > depth:
             left = path.pop()
             if left:
@@ -151,10 +140,10 @@ def _count(view: _engine.View, file: int, function: str | None) -> tuple[dict[in
         total.blocks += blocks
         if not standing:
             total.inclusive_bytes += inclusive
-            total.inclusive_blocks += blocks_below[i]
+            total.inclusive_blocks += inclusive_blocks
         if number not in standing:
             line.inclusive_bytes += inclusive
-            line.inclusive_blocks += blocks_below[i]
+            line.inclusive_blocks += inclusive_blocks
         standing[number] = standing.get(number, 0) + 1
     return lines, total
 
@@ -220,9 +209,9 @@ def table(annotated: Annotated, whole: int, every_line: bool) -> Table:
         if not every_line and (annotated.function is None or len(shown) > 80):
             near = {line + distance for line in annotated.lines for distance in range(-CONTEXT, CONTEXT + 1)}
             shown = [line for line in shown if line in near]
-    before = None
+    before = annotated.first - 1
     for number in shown:
-        if before is not None and number != before + 1 and text is not None:
+        if number != before + 1 and text is not None:
             drawn.add("", "", "", "", "", "…")
         before = number
         source = clean(text[number - 1].rstrip()) if text is not None and number <= len(text) else ""
@@ -238,4 +227,6 @@ def table(annotated: Annotated, whole: int, every_line: bool) -> Table:
             str(number),
             source,
         )
+    if shown and text is not None and before < min(annotated.end, len(text)):
+        drawn.add("", "", "", "", "", "…")
     return drawn

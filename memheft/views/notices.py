@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
     Kind = Literal["sizes", "with calls", "own", "callers"]
 
+NO_OWN_CODE = (
+    "no file of this recording is your own code, all are Python's or of installed packages; "
+    "use --by module, or --match PATTERN"
+)
+
 # What a view shows, and what cut paths mean for it.
 _CUT = {
     "sizes": "what lines asked for themselves is exact",
@@ -34,13 +39,16 @@ _CUT = {
 
 def of(recording: Opened, view: _engine.View, kind: Kind) -> list[str]:
     """The notices below a view; `kind`: which of its sums there are."""
-    return _of_its_end(recording) + of_losses(recording) + _of_cut_paths(recording, view, kind)
+    return _of_its_end(recording) + of_losses(recording, view) + of_cut_paths_in(recording, view, kind)
 
 
 def _of_its_end(recording: Opened) -> list[str]:
     header = recording.header
+    if recording.never_began:
+        return [f"nothing was recorded: {why_not_recorded(recording)}"]
     if recording.state == CREATED:
-        return ["nothing was recorded yet: the program has not begun"]
+        unwatched = "" if header["watcher_pid"] else ", or was not recorded"
+        return [f"nothing was recorded yet: the program has not begun{unwatched}"]
     if recording.running:
         return [f"the program still runs (process {header['pid']}): these are the numbers up to now"]
     if recording.complete:
@@ -55,22 +63,28 @@ def _of_its_end(recording: Opened) -> list[str]:
     return []
 
 
-def of_losses(recording: Opened) -> list[str]:
-    """What was lost or is less exact than it should be."""
+def why_not_recorded(recording: Opened) -> str:
+    """Why a program ran to its end, and its recording did not begin."""
+    if recording.header["flags"] & FLAG_DISK_FULL:
+        return "there was no space for it on the disk"
+    if recording.header["pid"]:
+        return "the program ended before its first line, while Python was starting"
+    return "Python did not load memheft's start file, or what it printed says why not"
+
+
+def of_losses(recording: Opened, view: _engine.View, bytes_of: str = "these bytes") -> list[str]:
+    """What was lost or is less exact than it should be; `bytes_of`: what the view's bytes are called."""
     header = recording.header
     flags = header["flags"]
-    out = []
+    out: list[str] = []
+    if recording.state == CREATED:
+        return out
     if header["lost_events"]:
         lost = sizes.plural(header["lost_events"], "block")
         out.append(f"{lost} could not be recorded: there was no memory for them")
-    cut = (
-        f"{sizes.plural(header['cut_events'], 'block')} are charged to a caller of their line; "
-        "the sum of all is exact"
-    )
-    if flags & FLAG_DISK_FULL:
-        out.append("the disk was full: " + (cut if header["cut_events"] else "the recording could not grow"))
-    elif header["cut_events"]:
-        out.append("the tree of calls was full: " + cut)
+    if flags & FLAG_DISK_FULL or header["cut_events"]:
+        full = "the disk was full" if flags & FLAG_DISK_FULL else "the tree of calls was full"
+        out.append(f"{full}: {_misplaced(recording, view, bytes_of)}")
     if flags & FLAG_FILE_GONE:
         out.append("the recording's file was deleted or moved while the program ran")
     if flags & FLAG_CONTRADICTION:
@@ -80,6 +94,19 @@ def of_losses(recording: Opened) -> list[str]:
     if flags & FLAG_FULL_WALK:
         out.append("stacks were walked in full (slower, just as exact)")
     return out
+
+
+def _misplaced(recording: Opened, view: _engine.View, bytes_of: str) -> str:
+    """How much may stand at a caller of its line.  The lines that hold it hold some of their own as well."""
+    if not recording.header["cut_events"]:
+        return "the recording could not grow"
+    if not view.uncertain_bytes and not view.uncertain_blocks:
+        return f"some call paths were not kept, but no line of {bytes_of} is concerned"
+    part = sizes.share(view.uncertain_bytes, view.total_bytes)
+    return (
+        f"some call paths were not kept; up to {part} of {bytes_of} are charged to a caller of their line, "
+        "or to <paths cut>; the sum of all is exact"
+    )
 
 
 def of_cut_paths(recording: Opened) -> list[str]:
@@ -92,7 +119,8 @@ def of_cut_paths(recording: Opened) -> list[str]:
     ]
 
 
-def _of_cut_paths(recording: Opened, view: _engine.View, kind: Kind) -> list[str]:
+def of_cut_paths_in(recording: Opened, view: _engine.View, kind: Kind) -> list[str]:
+    """What they mean for a view."""
     if not recording.paths_cut or not (view.cut_bytes or view.cut_blocks):
         return []
     part = sizes.share(view.cut_bytes, view.total_bytes)

@@ -52,7 +52,7 @@ class Paper:
             drawn.add_column(
                 column.title,
                 justify="right" if column.kind == "number" else "left",
-                style="bold" if i == 0 else "dim" if column.kind == "note" else None,
+                style="bold" if i == 0 else "dim" if column.kind in ("note", "caller") else None,
                 header_style="dim",
                 no_wrap=True,
                 overflow="ellipsis",

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from memheft import _engine
-from memheft.views.names import Names
+from memheft.views.names import OWN, Names
 
 if TYPE_CHECKING:
     from memheft._engine import _Moment
@@ -86,6 +86,11 @@ class Opened:
         """Whose code each file is, one byte for each."""
         return bytes(self.names.class_of(file) for file in self.files)
 
+    @cached_property
+    def has_own_code(self) -> bool:
+        """Say whether any of its files is neither Python's nor of an installed package."""
+        return OWN in self.classes
+
     # -- its end -----------------------------------------------------------------------------------------
 
     @property
@@ -115,6 +120,23 @@ class Opened:
         if self.state not in (SEALED, CLOSED) or status is None:
             return False
         return status >= 0 or status == -SIGINT
+
+    @property
+    def never_began(self) -> bool:
+        """Say whether the program has ended, and nothing of it was recorded."""
+        return self.state == CREATED and (self.exit_status is not None or self.header["ended_ns"] > 0)
+
+    @cached_property
+    def duration_ns(self) -> int:
+        """How long the program ran, or has run so far.
+
+        The recording process reads its clock when it allocates, and at its end if it comes to one: what it
+        did after its last allocation, only somebody else can time.
+        """
+        known = max(self.header["now_ns"], self.header["ended_ns"])
+        if self.state == RUNNING and self.running:
+            return max(known, time.time_ns() - self.header["created_unix_ns"])
+        return known
 
     @cached_property
     def running(self) -> bool:

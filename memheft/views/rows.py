@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from memheft.views import sizes
-from memheft.views.names import INTERPRETER, PATHS_CUT, STDLIB
+from memheft.views.names import INTERPRETER, OWN, PATHS_CUT, STDLIB
 from memheft.views.recording import Opened
 from memheft.views.sources import Sources
 from memheft.views.table import Cell, Place
@@ -22,7 +22,7 @@ Json = dict[str, object]
 GROUPINGS = ("line", "function", "file", "module", "thread", "stack")
 IMPORTS_SHOWN = 3  # modules named beside a line that imports
 STACK_SHOWN = 16  # frames of a stack in a table
-OWNER_NEARLY_ALL = 0.9  # of a line's bytes: the own line that carries so much is named without its share
+OWNER_NEARLY_ALL = 0.9  # of a line's bytes: the calling line that carries so much is named without its share
 OWNER_NAMED = 1 / 3  # with it; one that carries less is not worth a name
 
 
@@ -68,8 +68,10 @@ class Rows:
             if imports:
                 out["imports"] = list(imports)
             if row[5] >= 0:
-                out["owner"] = self.frame_json(row[5])
-                out["owner_bytes"] = row[8]
+                is_own = self.recording.classes[self._frames[row[5]][0]] == OWN
+                kind = "owner" if is_own else "caller"
+                out[kind] = self.frame_json(row[5])
+                out[kind + "_bytes"] = row[8]
         elif self.by == "function":
             file, function, module = cast("tuple[int, str, str]", row[4])
             out |= {"file": self.recording.files[file], "function": function, "module": module or None}
@@ -81,6 +83,8 @@ class Rows:
             out |= self._thread_json(cast(int, row[4]))
         else:
             stack = [self.frame_json(frame) for frame in cast("tuple[int, ...]", row[4])]
+            for place in row[9]:
+                stack[place]["recursive"] = True
             out["stack"] = stack or [NO_FRAME]
             out |= self._thread_json(row[5])
         return out
@@ -110,10 +114,8 @@ class Rows:
     def cells(self, row: _Row) -> Iterator[tuple[Cell, Cell]]:
         """Place and note of a row: one pair, or one for each frame of a stack."""
         if self.by == "line":
-            file, line, function, module, imports = cast("tuple[int, int, str, str, tuple[str, ...]]", row[4])
-            owner = self._owner(row)
-            source = self.note(file, line, function, module, imports) if owner is None else owner
-            yield self.place(file, line, function), source
+            file, line, function, _, _ = cast("tuple[int, int, str, str, tuple[str, ...]]", row[4])
+            yield self.place(file, line, function), self.owner(row) or self.source(row)
         elif self.by == "function":
             file, function, _ = cast("tuple[int, str, str]", row[4])
             yield self.place(file, 0, function), ""
@@ -124,35 +126,55 @@ class Rows:
         elif self.by == "thread":
             yield Place(thread_name(self.recording, cast(int, row[4]))), ""
         else:
-            yield from self._stack_cells(cast("tuple[int, ...]", row[4]), row[5])
+            yield from self._stack_cells(cast("tuple[int, ...]", row[4]), row[5], row[9])
 
-    def _owner(self, row: _Row) -> Place | None:
-        """The own line for which a library's line worked; None when none carries enough of it."""
-        owner, carried = row[5], row[8]
+    def source(self, row: _Row) -> str:
+        """The source of a row that is a line."""
+        file, line, function, module, imports = cast("tuple[int, int, str, str, tuple[str, ...]]", row[4])
+        return self.note(file, line, function, module, imports)
+
+    def owner(self, row: _Row) -> Place | None:
+        """The line for which a library's line worked: of one's own, else of an installed package.
+
+        None when none carries enough of it.
+        """
+        owner, carried = row[5] if self.by == "line" else -1, row[8]
         if owner < 0 or carried <= 0 or carried < row[0] * OWNER_NAMED:
             return None
         part = "" if carried >= row[0] * OWNER_NEARLY_ALL else f" ({sizes.share(carried, row[0])})"
-        return replace(self.frame_place(owner, "<- "), tail=part)
+        return self.frame_place(owner, "<- ", part)
 
-    def _stack_cells(self, stack: tuple[int, ...], thread: int) -> Iterator[tuple[Cell, Cell]]:
+    def _stack_cells(
+        self, stack: tuple[int, ...], thread: int, recursive: tuple[int, ...]
+    ) -> Iterator[tuple[Cell, Cell]]:
         if not stack:
             yield Place(INTERPRETER), NO_OWN if self._own else NO_PYTHON
-        for frame in stack[:STACK_SHOWN]:
-            yield self.frame_place(frame), self.frame_note(frame)
+        for i, frame in enumerate(stack[:STACK_SHOWN]):
+            yield self.frame_place(frame, tail=RECURSIVE if i in recursive else ""), self.frame_note(frame)
         if len(stack) > STACK_SHOWN:
             yield f"… {len(stack) - STACK_SHOWN} more callers", ""
         if len(self.recording.threads) > 1:
             yield f"in thread {thread_name(self.recording, thread)}", ""
 
-    def frame_place(self, frame: int, guides: str = "") -> Place:
+    def frame_place(self, frame: int, guides: str = "", tail: str = "") -> Place:
         """Where a frame is."""
         file, line, _, function, _, _ = self._frames[frame]
-        return self.place(file, line, function, guides)
+        return replace(self.place(file, line, function, guides), tail=tail)
 
-    def frame_note(self, frame: int) -> str:
-        """A frame's own source."""
+    def line_of(self, frame: int) -> tuple[int, int, str, str]:
+        """What tells a frame's line from others; frames of one line may differ in what they import."""
+        file, line, _, function, module, _ = self._frames[frame]
+        return file, line, function, module
+
+    def frame_import(self, frame: int) -> str:
+        """What a frame imports, to be put behind its place."""
+        imported = self._frames[frame][5]
+        return f" (import of {clean(imported)})" if imported else ""
+
+    def frame_note(self, frame: int, names_import: bool = False) -> str:
+        """A frame's own source; `names_import`: and what it imports, also if the source says that."""
         file, line, _, function, module, imported = self._frames[frame]
-        return self.note(file, line, function, module, (imported,) if imported else ())
+        return self.note(file, line, function, module, (imported,) if imported else (), names_import)
 
     def place(self, file: int, line: int, function: str, guides: str = "") -> Place:
         """Where a line is."""
@@ -161,7 +183,15 @@ class Rows:
             return Place(name, guides=guides)
         return Place(self.recording.names.short(name), line or None, function, guides)
 
-    def note(self, file: int, line: int, function: str, module: str, imports: Iterable[str]) -> str:
+    def note(
+        self,
+        file: int,
+        line: int,
+        function: str,
+        module: str,
+        imports: Iterable[str],
+        names_imports: bool = False,
+    ) -> str:
         """The source of a line."""
         name = self.recording.files[file]
         if name == INTERPRETER:
@@ -172,7 +202,7 @@ class Rows:
         modules = list(imports)
         # What is no source stands in brackets.  `from a import b` may import much that it does not name.
         words = re.findall(r"\w+", source or "")
-        if modules and not any(module.rpartition(".")[2] in words for module in modules):
+        if modules and (names_imports or not any(module.rpartition(".")[2] in words for module in modules)):
             more = f", {len(modules) - IMPORTS_SHOWN} more" if len(modules) > IMPORTS_SHOWN else ""
             said = f"(import of {', '.join(modules[:IMPORTS_SHOWN])}{more})"
             return clean(f"{source}  {said}" if source else said)
@@ -184,7 +214,8 @@ class Rows:
 
 NO_PYTHON = "(no Python code was running)"
 NO_OWN = "(none of your own code was running)"
-NOT_KEPT = "(callers not kept)"
+RECURSIVE = " (recursive)"
+NOT_KEPT = "(call paths not kept)"
 NO_FRAME: Json = {
     "file": INTERPRETER,
     "line": None,

@@ -17,14 +17,14 @@ from memheft.views.text import clean
 ROWS = 5
 LEAST_SHARE = 0.01  # smaller rows are not worth a line, except the first
 
-End = tuple[str, int | str | None]
+End = tuple[str, int | None]
 
 
 def draw(recording: Opened, end: End, width: int | None, blob: bytes | None, notes: list[str]) -> str:
     """The summary, ended by a newline; `blob`: the sources, which the opened recording does not have yet."""
     header, totals = recording.header, recording.totals
     lines = [
-        f"memheft: {clean(recording.label)} {how_it_ended(end)} after {sizes.duration(header['now_ns'])}"
+        f"memheft: {clean(recording.label)} {how_it_ended(end)} after {sizes.duration(recording.duration_ns)}"
     ]
 
     peak = f"  peak  {sizes.size(totals['peak_bytes'])} at {sizes.duration(header['peak_at_ns'])}"
@@ -56,7 +56,7 @@ def draw(recording: Opened, end: End, width: int | None, blob: bytes | None, not
     if table.rows:
         lines.append("  at the peak")
         lines += draw_plain(table, width)
-    losses = notices.of_losses(recording) + notices.of_cut_paths(recording)
+    losses = notices.of_losses(recording, view) + notices.of_cut_paths_in(recording, view, "sizes")
     lines += [f"memheft: {text}" for text in losses + notes]
     check = notices.check_line(recording)
     if check is None and os.environ.get("MEMHEFT_CHECK", "") not in ("", "0"):
@@ -76,12 +76,9 @@ def how_it_ended(end: End) -> str:
     return f"exited {value}" if isinstance(value, int) else "ended"
 
 
-def never_started(recording: Opened, reason: int | str | None) -> str:
+def never_started(recording: Opened) -> str:
     """The line for a program that ran without being recorded."""
-    why = f": {clean(reason)}" if isinstance(reason, str) and reason else ""
-    if not why:
-        why = ": the interpreter did not load memheft's start file"
-    return f"memheft: {clean(recording.label)} was not recorded{why}\n"
+    return f"memheft: {clean(recording.label)} was not recorded: {notices.why_not_recorded(recording)}\n"
 
 
 def unreadable(path: str, end: End, reason: str) -> str:

@@ -10,6 +10,8 @@ GAP = 2
 LONGEST_NOTE = 160  # even where nothing limits the width
 SHORTEST_NOTE = 12
 SHORTEST_PLACE = 16
+ROOMY_PLACE = 36  # what guides leave to the place itself, if they can
+LONGEST_CALLER = 40
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,7 @@ class Place:
         narrow = self.narrow()
         if narrow.name != self.name:
             return narrow.fit(columns)
-        guides = self.guides
-        if len(guides) > columns // 2:
-            guides = guides[: columns // 4] + "…" + guides[-(columns // 4) :]
+        guides = _fit_guides(self.guides, max(columns // 3, columns - ROOMY_PLACE))
         number = f":{self.line}" if self.line else ""
         free = columns - len(guides) - len(number)
         wanted = width(self.name) + 1 if self.name else 0
@@ -64,7 +64,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Column:
-    """A column; `kind` is number, place or note (a text that may be cut)."""
+    """A column; `kind` is number, place, caller (a place of limited width) or note (text that may be cut)."""
 
     title: str
     kind: str = "number"
@@ -92,6 +92,8 @@ class Table:
         rows += self.rows
         widths = [max((_natural(row[i]) for row in rows), default=0) for i in range(len(self.columns))]
         if columns is not None:
+            for i, column in enumerate(self.columns):
+                widths[i] = min(widths[i], LONGEST_CALLER) if column.kind == "caller" else widths[i]
             self._shrink(widths, columns)
         kept = [i for i, wide in enumerate(widths) if wide > 0]
         cells = [[_fit(row[i], widths[i] if columns is not None else None) for i in kept] for row in rows]
@@ -104,7 +106,9 @@ class Table:
         note = kinds.index("note") if "note" in kinds else None
         gaps = GAP * (sum(1 for wide in widths if wide) - 1) + self.indent
         room = (
-            columns - gaps - sum(wide for wide, kind in zip(widths, kinds, strict=True) if kind == "number")
+            columns
+            - gaps
+            - sum(wide for wide, kind in zip(widths, kinds, strict=True) if kind in ("number", "caller"))
         )
         if place is None:
             if note is not None:
@@ -127,6 +131,20 @@ class Table:
             widths[place] = max(
                 SHORTEST_PLACE, min(max(_natural(row[place]) for row in self.rows), room + GAP)
             )
+
+
+def _fit_guides(guides: str, columns: int) -> str:
+    """The innermost levels of a tree's guides, two columns each.
+
+    Levels are left out by several at a time: what hangs from what can be seen among those that have lost as
+    many.
+    """
+    levels, most = len(guides) // 2, max(columns // 2, 2)
+    if levels <= most or not set(guides) <= set("│├└ "):
+        return guides
+    step = max(most // 2, 1)
+    hidden = -(-(levels - most + 1) // step) * step
+    return "… " + guides[2 * hidden :]
 
 
 def _narrow(cell: Cell) -> int:

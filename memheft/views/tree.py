@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from memheft.views import sizes
-from memheft.views.rows import Json, Rows, thread_name
+from memheft.views.rows import RECURSIVE, Json, Rows, thread_name
 from memheft.views.table import Cell, Column, Place, Table
 
 if TYPE_CHECKING:
     from memheft import _engine
+
+WIDE = 100  # columns from which there is room for the source
 
 
 @dataclass
@@ -23,9 +26,13 @@ class Branch:
     bytes: int
     blocks: int
     inclusive: int
+    inclusive_blocks: int = 0
+    recursive: bool = False  # recursion was folded onto it
     children: list[Branch] = field(default_factory=list)
     folded: int = 0  # children that are not shown
     folded_bytes: int = 0
+    folded_blocks: int = 0
+    is_twin: bool = False  # another child of its parent is the same line, importing something else
     same_as_parent: bool = False  # an only child with all of its parent's bytes
 
 
@@ -38,7 +45,7 @@ def grow(view: _engine.View, inverted: bool, fold: float, limit: int) -> Branch:
     root = Branch(-1, -1, -1, 0, 0, view.total_bytes)
     path = [root]
     hidden_below = -1  # inside a folded branch: its depth
-    for level, frame, thread, own, blocks, inclusive in view.tree(inverted):
+    for level, frame, thread, own, blocks, inclusive, inclusive_blocks, recursive in view.tree(inverted):
         depth = level - 1  # the engine's first row is the root
         if depth < 0:
             continue
@@ -51,26 +58,29 @@ def grow(view: _engine.View, inverted: bool, fold: float, limit: int) -> Branch:
         if inclusive < least or (limit and len(parent.children) >= limit):
             parent.folded += 1
             parent.folded_bytes += inclusive
+            parent.folded_blocks += inclusive_blocks
             hidden_below = depth
             continue
-        branch = Branch(depth, frame, thread, own, blocks, inclusive)
+        branch = Branch(depth, frame, thread, own, blocks, inclusive, inclusive_blocks, recursive)
         parent.children.append(branch)
         path.append(branch)
     return root
 
 
-def table(rows: Rows, root: Branch, whole: int, inverted: bool, fold: float) -> Table:
-    """The tree as a table."""
-    drawn = Table(
-        [
-            Column("share"),
-            Column("size"),
-            Column("" if inverted else "here"),
-            Column("called by" if inverted else "calls", "place"),
-            Column("", "note"),
-        ]
-    )
+def table(
+    rows: Rows, root: Branch, whole: int, inverted: bool, fold: float, width: int | None = None
+) -> Table:
+    """The tree as a table; where `width` is small, without the source: guides and names come first."""
+    columns = [
+        Column("share"),
+        Column("size"),
+        Column("" if inverted else "here"),
+        Column("called by" if inverted else "calls", "place"),
+    ]
+    has_source = width is None or width >= WIDE
+    drawn = Table([*columns, Column("", "note")] if has_source else columns)
     least = max(1.0, root.inclusive * fold / 100)  # a smaller rest of branches is not worth a line
+    _find_twins(rows, root)
     # Each entry: a branch, or the folded rest of one; the guides before it; the guides before its children.
     todo: list[tuple[Branch, bool, str, str]] = _children(root, "", least)
     while todo:
@@ -78,16 +88,26 @@ def table(rows: Rows, root: Branch, whole: int, inverted: bool, fold: float) -> 
         if is_rest:
             text = f"({branch.folded} smaller {'branch' if branch.folded == 1 else 'branches'})"
             share, size = sizes.share(branch.folded_bytes, whole), sizes.size(branch.folded_bytes)
-            drawn.add(share, size, "", Place("", name=text, guides=guides), "")
+            cells: list[Cell] = [share, size, "", Place("", name=text, guides=guides), ""]
+            drawn.add(*cells[: len(drawn.columns)])
             continue
-        place, note = _cells(rows, branch, guides)
+        place, note = _cells(rows, branch, guides, has_source)
         share, size = sizes.share(branch.inclusive, whole), sizes.size(branch.inclusive)
         if branch.same_as_parent:
             share = size = ""
         here = sizes.size(branch.bytes) if branch.bytes and not inverted else ""
-        drawn.add(share, size, here, place, note)
+        cells = [share, size, here, place, note]
+        drawn.add(*cells[: len(drawn.columns)])
+        _find_twins(rows, branch)
         todo += _children(branch, below, least)
     return drawn
+
+
+def _find_twins(rows: Rows, branch: Branch) -> None:
+    """Mark children that are the same line, as seen: they differ only in what it imports."""
+    lines = Counter(rows.line_of(child.frame) for child in branch.children if child.frame >= 0)
+    for child in branch.children:
+        child.is_twin = child.frame >= 0 and lines[rows.line_of(child.frame)] > 1
 
 
 def _children(branch: Branch, guides: str, least: float) -> list[tuple[Branch, bool, str, str]]:
@@ -110,9 +130,12 @@ def _children(branch: Branch, guides: str, least: float) -> list[tuple[Branch, b
     return entries
 
 
-def _cells(rows: Rows, branch: Branch, guides: str) -> tuple[Cell, str]:
+def _cells(rows: Rows, branch: Branch, guides: str, has_source: bool) -> tuple[Cell, str]:
     if branch.frame >= 0:
-        return rows.frame_place(branch.frame, guides), rows.frame_note(branch.frame)
+        tail = RECURSIVE if branch.recursive else ""
+        if branch.is_twin and not has_source:
+            tail = rows.frame_import(branch.frame) + tail
+        return rows.frame_place(branch.frame, guides, tail), rows.frame_note(branch.frame, branch.is_twin)
     return Place("", name=f"thread {thread_name(rows.recording, branch.thread)}", guides=guides), ""
 
 
@@ -132,6 +155,7 @@ def json_rows(rows: Rows, root: Branch) -> list[Json]:
                     "branches": branch.folded,
                     "bytes": None,
                     "inclusive_bytes": branch.folded_bytes,
+                    "inclusive_blocks": branch.folded_blocks,
                 }
             )
             continue
@@ -140,9 +164,12 @@ def json_rows(rows: Rows, root: Branch) -> list[Json]:
             "bytes": branch.bytes,
             "blocks": branch.blocks,
             "inclusive_bytes": branch.inclusive,
+            "inclusive_blocks": branch.inclusive_blocks,
         }
         if branch.frame >= 0:
             row |= rows.frame_json(branch.frame)
+            if branch.recursive:
+                row["recursive"] = True
         elif 0 <= branch.thread < len(rows.recording.threads):
             name, native, _ = rows.recording.threads[branch.thread]
             row |= {"thread": name, "thread_id": native or None}

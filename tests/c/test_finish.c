@@ -66,12 +66,13 @@ static void count_something(writer_t *w, uint32_t node_n)
     }
 }
 
-static void assert_end(const writer_t *w, heft_state_t state, int status)
+static void assert_end(const writer_t *w, heft_state_t state, int status, uint64_t ended_ns)
 {
     heft_reader_t reader;
     read_back(&reader, w->path);
     assert_int_equal(reader.header.state, state);
     assert_int_equal(reader.header.exit_status, status);
+    assert_int_equal(reader.header.ended_ns, ended_ns);
     assert_int_equal(reader.is_final, state >= HEFT_STATE_SEALED);
     assert_int_equal(reader.live.bytes, w->tree.live_bytes);
     heft_reader_close(&reader);
@@ -83,11 +84,11 @@ static void test_a_killed_one_stays_running(void **state)
 {
     fixture_t *f = *state;
     count_something(&f->w, 3000);
-    assert_end(&f->w, HEFT_STATE_RUNNING, HEFT_EXIT_UNKNOWN);
+    assert_end(&f->w, HEFT_STATE_RUNNING, HEFT_EXIT_UNKNOWN, 0);
     static const int statuses[] = {-9, -11, -64};
     for (size_t i = 0; i < 3; i++) {
-        assert_int_equal(heft_finish_exit(f->fd, statuses[i]), 0);
-        assert_end(&f->w, HEFT_STATE_RUNNING, statuses[i]);
+        assert_int_equal(heft_finish_exit(f->fd, statuses[i], 77), 0);
+        assert_end(&f->w, HEFT_STATE_RUNNING, statuses[i], 77);
     }
     for (uint32_t i = 1; i < f->w.ledger.chunk_n; i++)
         assert_int_equal(f->w.ledger.chunks[i].crc, 0); /* META is the first */
@@ -99,8 +100,8 @@ static void test_one_that_left_is_sealed(void **state)
     fixture_t *f = *state;
     uint32_t crc[HEFT_FORMAT_CHUNKS];
     count_something(&f->w, 9000);
-    assert_int_equal(heft_finish_exit(f->fd, 7), 0);
-    assert_end(&f->w, HEFT_STATE_CLOSED, 7);
+    assert_int_equal(heft_finish_exit(f->fd, 7, 77), 0);
+    assert_end(&f->w, HEFT_STATE_CLOSED, 7, 77);
     assert_true(f->w.ledger.chunk_n > 9);
     for (uint32_t i = 0; i < f->w.ledger.chunk_n; i++)
         crc[i] = f->w.ledger.chunks[i].crc;
@@ -116,17 +117,17 @@ static void test_every_state(void **state)
     count_something(&f->w, 100);
     heft_ledger_seal(&f->w.ledger);
     for (size_t i = 0; i < 5; i++) { /* it sealed, and did not come as far as closing */
-        assert_int_equal(heft_finish_exit(f->fd, statuses[i]), 0);
-        assert_end(&f->w, HEFT_STATE_SEALED, statuses[i]);
+        assert_int_equal(heft_finish_exit(f->fd, statuses[i], 77), 0);
+        assert_end(&f->w, HEFT_STATE_SEALED, statuses[i], 77);
     }
     heft_ledger_close(&f->w.ledger, 3);
-    assert_end(&f->w, HEFT_STATE_CLOSED, 3);
+    assert_end(&f->w, HEFT_STATE_CLOSED, 3, 77);
     char other[160]; /* it never began */
     heft_reader_t reader;
     snprintf(other, sizeof other, "%s/b.heft", f->w.folder);
     assert_int_equal(heft_ledger_create(other, "{}", 2, 0), 0);
     int fd = open(other, O_RDWR | O_CLOEXEC);
-    assert_int_equal(heft_finish_exit(fd, 1), 0);
+    assert_int_equal(heft_finish_exit(fd, 1, 77), 0);
     read_back(&reader, other);
     assert_int_equal(reader.header.state, HEFT_STATE_CREATED);
     assert_int_equal(reader.header.exit_status, 1);
@@ -161,7 +162,7 @@ static void test_real_processes(void **state)
         int end = WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
         assert_int_equal(end, is_killed ? -SIGKILL : 40 + (int)round);
         int fd = open(w.path, O_RDWR | O_CLOEXEC);
-        assert_int_equal(heft_finish_exit(fd, end), 0);
+        assert_int_equal(heft_finish_exit(fd, end, 77), 0);
         assert_int_equal(heft_finish_add_source(fd, "source", 6), 0);
         read_back(&reader, w.path);
         assert_int_equal(reader.header.exit_status, end);
@@ -234,9 +235,9 @@ static void test_what_is_refused_changes_nothing(void **state)
     assert_unchanged(f, before, bytes);
     int fd = open(f->w.path, O_RDONLY | O_CLOEXEC);
     assert_int_equal(heft_finish_add_source(fd, "x", 1), EBADF);
-    assert_int_equal(heft_finish_exit(fd, 0), EBADF);
+    assert_int_equal(heft_finish_exit(fd, 0, 77), EBADF);
     close(fd);
-    assert_int_equal(heft_finish_exit(-1, 0), EBADF);
+    assert_int_equal(heft_finish_exit(-1, 0, 77), EBADF);
     assert_int_equal(heft_finish_add_source(-1, "x", 1), EBADF);
     assert_unchanged(f, before, bytes);
     free(before);
@@ -337,12 +338,12 @@ static void test_a_damaged_file(void **state)
         assert_int_equal(pwrite(fd, good, bytes, 0), bytes);
         assert_int_equal(pwrite(fd, page, sizeof page, 0), sizeof page);
         assert_int_equal(ftruncate(fd, (off_t)kept), 0);
-        (void)heft_finish_exit(fd, (int)random_below(&random, 3) - 1);
+        (void)heft_finish_exit(fd, (int)random_below(&random, 3) - 1, random);
         (void)heft_finish_add_source(fd, "x", 1);
         assert_true(lseek(fd, 0, SEEK_END) <= (off_t)(bytes + 2 * PAGE)); /* it does not grow without end */
     }
     assert_int_equal(ftruncate(fd, 100), 0);
-    assert_int_equal(heft_finish_exit(fd, 0), EINVAL);
+    assert_int_equal(heft_finish_exit(fd, 0, 77), EINVAL);
     assert_int_equal(heft_finish_add_source(fd, "x", 1), EINVAL);
     close(fd);
     free(good);

@@ -338,6 +338,23 @@ static void test_newer(void **state)
     free(image.data);
 }
 
+/* What a header of an older writer does not have is 0, whatever stands there. */
+static void test_a_shorter_header(void **state)
+{
+    (void)state;
+    for (int is_older = 0; is_older < 2; is_older++) {
+        heft_reader_t reader;
+        image_t image = small_image();
+        HEADER(image)->header_bytes = is_older ? HEFT_HEADER_BYTES_LEAST : sizeof(heft_header_t);
+        HEADER(image)->ended_ns = 5;
+        recording_repair(image.data, image.bytes);
+        assert_int_equal(heft_reader_open_bytes(&reader, image.data, image.bytes, NULL), HEFT_OK);
+        assert_int_equal(reader.header.ended_ns, is_older ? 0 : 5);
+        heft_reader_close(&reader);
+        free(image.data);
+    }
+}
+
 static void refuse_header(size_t off, size_t size, uint64_t value, heft_status_t expected)
 {
     image_t image = small_image();
@@ -356,6 +373,7 @@ static void test_header(void **state)
 {
     (void)state;
     REFUSE_HEADER(header_bytes, 8, HEFT_ERR_CORRUPT);
+    REFUSE_HEADER(header_bytes, HEFT_HEADER_BYTES_LEAST - 1, HEFT_ERR_CORRUPT);
     REFUSE_HEADER(header_bytes, 5000, HEFT_ERR_CORRUPT);
     REFUSE_HEADER(chunk_table_off, 0, HEFT_ERR_CORRUPT);
     REFUSE_HEADER(chunk_table_off, PAGE + 8, HEFT_ERR_CORRUPT);
@@ -648,6 +666,7 @@ int main(void)
         cmocka_unit_test(test_size),
         cmocka_unit_test(test_foreign),
         cmocka_unit_test(test_newer),
+        cmocka_unit_test(test_a_shorter_header),
         cmocka_unit_test(test_header),
         cmocka_unit_test(test_chunks),
         cmocka_unit_test(test_checksums),

@@ -223,28 +223,23 @@ static void frame_key(char *key, const frame_t *f, heft_by_t by)
     case HEFT_BY_LINE: sprintf(key, "%s:%u %s %s", f->file, f->line, f->function, f->module); break;
     case HEFT_BY_FUNCTION: sprintf(key, "%s %s %s", f->file, f->function, f->module); break;
     case HEFT_BY_FILE: sprintf(key, "%s", f->file); break;
-    case HEFT_BY_MODULE: sprintf(key, "%s", f->import[0] ? f->import : f->module); break;
+    case HEFT_BY_MODULE: sprintf(key, "%s", f->module); break;
     default: sprintf(key, "%s:%u %s %s %s", f->file, f->line, f->function, f->module, f->import); break;
     }
 }
 
 static void model_frame_rows(rows_t *rows, const stack_t *s, heft_by_t by, const options_t *o)
 {
-    char keys[2 * DEPTH_MAX][200];
+    char keys[DEPTH_MAX][200];
     uint32_t n = 0;
     for (uint32_t i = 0; i < s->n; i++) {
         const frame_t *f = &s->frames[i];
-        const char *own_module = by == HEFT_BY_MODULE && f->import[0] ? f->module : NULL;
         frame_key(keys[n], f, by);
         row_t *row = row_at(rows, keys[n]);
         if (i == 0)
             heft_amount_add(&row->self, s->amount);
         row->shown |= is_shown(o, f->file);
         n++;
-        if (own_module != NULL) {
-            strcpy(keys[n], own_module);
-            row_at(rows, keys[n++])->shown |= is_shown(o, f->file);
-        }
     }
     for (uint32_t i = 0; i < n; i++) {
         bool again = false;
@@ -349,9 +344,17 @@ static void compare_rows(const heft_view_t *view, heft_by_t by, rows_t *model)
 
 /* ---- owners and imports of lines ------------------------------------------------------------------------------- */
 
-/* The key of the own caller that carries most of a line; NULL when none does, or when more has no own caller. */
+/* May a frame be named as the caller for which a library worked? */
+static bool is_model_owner(const options_t *o, const char *file, bool foreign)
+{
+    return foreign ? class_of(o, file) != HEFT_CLASS_STDLIB && strcmp(file, "<interpreter>") != 0
+                   : class_of(o, file) == HEFT_CLASS_OWN;
+}
+
+/* The key of the own (`foreign`: not of the standard library) caller that carries most of a line; NULL when none does,
+ * or when more has no such caller. */
 static const char *model_owner(rows_t *owners, const recording_t *r, const stack_t *stacks, const char *line,
-                               const options_t *o, heft_amount_t *best_amount)
+                               const options_t *o, bool foreign, heft_amount_t *best_amount)
 {
     char key[400];
     uint64_t nobody = 0;
@@ -360,9 +363,10 @@ static const char *model_owner(rows_t *owners, const recording_t *r, const stack
         const stack_t *s = &stacks[n];
         uint32_t k = 1;
         frame_key(key, &s->frames[0], HEFT_BY_LINE);
-        if (!s->kept || strcmp(key, line) != 0 || class_of(o, s->frames[0].file) == HEFT_CLASS_OWN)
+        if (!s->kept || strcmp(key, line) != 0 || class_of(o, s->frames[0].file) == HEFT_CLASS_OWN ||
+            (foreign && class_of(o, s->frames[0].file) != HEFT_CLASS_STDLIB))
             continue;
-        while (k < s->n && class_of(o, s->frames[k].file) != HEFT_CLASS_OWN)
+        while (k < s->n && !is_model_owner(o, s->frames[k].file, foreign))
             k++;
         if (k == s->n) {
             nobody += s->amount.bytes;
@@ -410,7 +414,9 @@ static void compare_lines(const heft_view_t *view, rows_t *rows, const recording
         const heft_row_t *row = &ours.rows[i];
         heft_amount_t best;
         our_key(line, s, HEFT_BY_LINE, row);
-        const char *owner = model_owner(rows, r, stacks, line, o, &best);
+        const char *owner = model_owner(rows, r, stacks, line, o, false, &best);
+        if (owner == NULL)
+            owner = model_owner(rows, r, stacks, line, o, true, &best);
         assert_int_equal(owner != NULL, row->owner != HEFT_NONE);
         assert_true(row->owned.bytes == best.bytes && row->owned.blocks == best.blocks);
         if (owner != NULL) { /* several may carry the same */
@@ -643,11 +649,11 @@ static void test_import_and_recursion(void **state)
 
     assert_true(heft_view_rows(&view, HEFT_BY_MODULE, &rows));
     assert_int_equal(rows.row_n, 3);
-    assert_string_equal(text_of(&o.stacks, rows.rows[1].key), "lib"); /* 1000 on the importing line, 200 its own */
-    assert_int_equal(rows.rows[1].self.bytes, 1200);
-    assert_int_equal(rows.rows[1].under.bytes, 1234);
-    assert_int_equal(rows.rows[2].self.bytes, 34);
-    assert_int_equal(rows.rows[2].under.bytes, 1234); /* __main__ imports it all */
+    assert_string_equal(text_of(&o.stacks, rows.rows[1].key), "__main__"); /* the importing line's 1000, f's 34 */
+    assert_int_equal(rows.rows[1].self.bytes, 1034);
+    assert_int_equal(rows.rows[1].under.bytes, 1234); /* it imports it all */
+    assert_int_equal(rows.rows[2].self.bytes, 200);
+    assert_int_equal(rows.rows[2].under.bytes, 234);
     heft_rows_done(&rows);
     heft_view_done(&view);
     close_recording(&o);
@@ -746,6 +752,65 @@ static void test_paths_that_were_cut(void **state)
         check_row(&view, &rows, 2, "app.py:2 main __main__", 5, 5);
         assert_int_equal(rows.row_n, 3);
         heft_rows_done(&rows);
+        heft_view_done(&view);
+        close_recording(&o);
+    }
+}
+
+/* The disk is full: what main() called is at app.py:1, what ran in a second thread at its root, and what ran in threads
+ * without a root of their own at the root of all.  The interpreter's own requests at those roots cannot be told apart.
+ */
+static void test_paths_without_room(void **state)
+{
+    (void)state;
+    for (int own = 0; own < 2; own++) {
+        opened_t o;
+        heft_rows_t rows;
+        heft_branches_t tree;
+        recording_init(&o.r);
+        uint32_t main = recording_thread(&o.r, "main"), worker = recording_thread(&o.r, "worker");
+        uint32_t app = recording_code(&o.r, "app.py", "main", "__main__", 0);
+        uint32_t lib = recording_code(&o.r, "/lib.py", "f", "lib", 0);
+        uint32_t caller = recording_frame(&o.r, main, app, 1), flat = recording_frame(&o.r, worker, lib, 20);
+        const struct {
+            uint32_t node;
+            uint8_t flags;
+            int64_t bytes;
+        } held[] = {{1, HEFT_DETAIL_CUT, 1000},
+                    {main, 0, 200},
+                    {caller, HEFT_DETAIL_CUT, 50},
+                    {worker, HEFT_DETAIL_CUT, 30},
+                    {flat, HEFT_DETAIL_FLAT, 4}};
+        for (size_t i = 0; i < sizeof held / sizeof *held; i++) {
+            recording_alloc(&o.r, held[i].node, held[i].bytes, 1);
+            o.r.details[held[i].node].flags |= held[i].flags;
+        }
+        o.r.header.flags = HEFT_FLAG_DISK_FULL | HEFT_FLAG_PATHS_CUT;
+        o.r.header.cut_events = 3;
+        open_recording(&o);
+        assert_int_equal(o.stacks.file_n, 4);
+        uint8_t classes[4];
+        for (uint32_t f = 0; f < o.stacks.file_n; f++)
+            classes[f] = class_of(NULL, text_of(&o.stacks, o.stacks.files[f]));
+        heft_view_options_t options = {.moment = HEFT_MOMENT_TOTAL, .classes = classes, .own = own != 0, .keep = 0xf};
+        heft_view_t view;
+        assert_true(heft_view_init(&view, &o.stacks, &options));
+        assert_int_equal(view.total.bytes, 1284);
+        assert_int_equal(view.cut.bytes, 1034);
+        assert_int_equal(view.uncertain.bytes, 1080);
+        assert_int_equal(view.uncertain.blocks, 3);
+        assert_true(heft_view_rows(&view, HEFT_BY_LINE, &rows));
+        check_row(&view, &rows, 0, "<paths cut>:0 <paths cut> <paths cut>", own ? 1034 : 1030, 1034);
+        check_row(&view, &rows, 1, "<interpreter>:0 <interpreter> <interpreter>", 200, 200); /* main's, all its own */
+        check_row(&view, &rows, 2, "app.py:1 main __main__", 50, 50);
+        assert_int_equal(rows.row_n, own ? 3 : 4);
+        heft_rows_done(&rows);
+        assert_true(heft_view_tree(&view, false, &tree));
+        uint32_t cut_n = 0;
+        for (size_t i = 1; i < tree.branch_n; i++)
+            cut_n += tree.branches[i].frame == o.stacks.cut_frame;
+        assert_int_equal(cut_n, 2); /* one under each: that of the worker is both ways' */
+        heft_branches_done(&tree);
         heft_view_done(&view);
         close_recording(&o);
     }
@@ -887,6 +952,7 @@ int main(void)
         cmocka_unit_test(test_import_and_recursion),
         cmocka_unit_test(test_own),
         cmocka_unit_test(test_paths_that_were_cut),
+        cmocka_unit_test(test_paths_without_room),
         cmocka_unit_test(test_tree_of_one_thread),
         cmocka_unit_test(test_columns),
         cmocka_unit_test(test_names),

@@ -14,7 +14,7 @@ from typing import Any
 
 INTERPRETER = "<interpreter>"
 PATHS_CUT = "<paths cut>"
-OWN = 0
+OWN, STDLIB = 0, 1
 HEADER = {
     "state": 4,
     "exit_status": 0,
@@ -23,6 +23,7 @@ HEADER = {
     "pid": 4711,
     "watcher_pid": 0,
     "now_ns": 12_400_000_000,
+    "ended_ns": 0,
     "peak_at_ns": 9_100_000_000,
     "rss_peak_bytes": 2_254_857_830,
     "tool_bytes": 3_355_443,
@@ -45,7 +46,8 @@ HEADER = {
 
 Frame = tuple[int, int, int, str, str, str | None]
 Numbers = tuple[int, int]
-Row = tuple[int, int, int, int, object, int, None, None, int]
+Row = tuple[int, int, int, int, object, int, None, None, int, tuple[int, ...]]
+TreeRow = tuple[int, int, int, int, int, int, int, bool]
 
 
 class EngineError(Exception):
@@ -69,7 +71,6 @@ class Recording:
         self.header: dict[str, int] = HEADER | data.get("header", {})
         self.threads = [tuple(thread) for thread in data.get("threads", [["MainThread", 4711, 0]])]
         self.stacks = data["stacks"]
-        self.folded = self.header["folded_nodes"]
         self.files = [INTERPRETER]
         for stack in self.stacks:
             stack["frames"] = stack["frames"] or [[INTERPRETER, 0, 0, INTERPRETER, INTERPRETER, None]]
@@ -102,6 +103,7 @@ class View:
         self._classes = classes
         self._threads = recording.threads
         self.cut_bytes = self.cut_blocks = 0
+        self.uncertain_bytes = self.uncertain_blocks = 0
         self.frames: list[Frame] = []
         self._ids: dict[Frame, int] = {}
         # (thread, frame ids innermost first) -> numbers
@@ -137,18 +139,19 @@ class View:
         return self._ids[frame]
 
     def _key(self, by: str, frame: int) -> Any:
-        file, line, _, function, module, imported = self.frames[frame]
+        file, line, _, function, module, _ = self.frames[frame]
         if by == "line":
             return (file, line, function, module)
         if by == "function":
             return (file, function, module)
         if by == "file":
             return file
-        return imported if imported is not None else module
+        return module
 
     def rows(self, by: str) -> list[Row]:
         sums: dict[Any, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
-        owners: dict[Any, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+        kinds = ((OWN,), (OWN, 2))  # whose lines are named as callers: own ones, else those of no stdlib
+        weights: list[dict[Any, dict[int, int]]] = [defaultdict(lambda: defaultdict(int)) for _ in kinds]
         imports: dict[Any, set[str]] = defaultdict(set)
         for (thread, ids), (count, blocks) in self._stacks.items():
             keys: list[Any] = [thread] if by == "thread" else [(ids, thread)]
@@ -156,8 +159,6 @@ class View:
                 keys = [self._key(by, frame) for frame in ids]
             sums[keys[0]][0] += count
             sums[keys[0]][1] += blocks
-            if by == "module":  # a module that imports is there too
-                keys += [self.frames[frame][4] for frame in ids]
             for key in dict.fromkeys(keys):
                 sums[key][2] += count
                 sums[key][3] += blocks
@@ -165,24 +166,29 @@ class View:
                 imported = self.frames[ids[0]][5]
                 if imported is not None:
                     imports[keys[0]].add(imported)
-                for frame in ids[1:]:
-                    if self._classes[self.frames[frame][0]] == OWN:
-                        owners[keys[0]][frame] += count
-                        break
-                else:
-                    owners[keys[0]][-1] += count
+                for kind, owners in zip(kinds, weights, strict=True):
+                    for frame in ids[1:]:
+                        if self._classes[self.frames[frame][0]] in kind:
+                            owners[keys[0]][frame] += count
+                            break
+                    else:
+                        owners[keys[0]][-1] += count
         rows: list[Row] = []
         for key, numbers in sums.items():
             owner, owned = -1, 0
-            if by == "line" and key in owners and self._classes[key[0]] != OWN:
-                owner = max(owners[key], key=lambda frame: (owners[key][frame], frame))
-                owned = owners[key][owner] if owner >= 0 else 0
+            for kind, owners in zip(kinds, weights, strict=True):
+                whose = self._classes[key[0]] if by == "line" and key in owners and owner < 0 else OWN
+                if whose == OWN or (kind != (OWN,) and whose != STDLIB):
+                    continue
+                carried = dict(owners[key])
+                owner = max(carried, key=lambda frame: (carried[frame], frame))
+                owned = carried[owner] if owner >= 0 else 0
             shown: object = key
             if by == "line":
                 shown = (*key, tuple(sorted(imports[key])))
             elif by == "stack":
                 shown, owner = key
-            rows.append((numbers[0], numbers[1], numbers[2], numbers[3], shown, owner, None, None, owned))
+            rows.append((numbers[0], numbers[1], numbers[2], numbers[3], shown, owner, None, None, owned, ()))
         rows.sort(key=lambda row: (-row[0], self._sort_name(by, row[4])))
         return rows
 
@@ -191,12 +197,13 @@ class View:
             return (self._files[key[0]], *key[1:])
         return self._files[key] if by == "file" else key
 
-    def tree(self, inverted: bool) -> list[tuple[int, int, int, int, int, int]]:
+    def tree(self, inverted: bool) -> list[TreeRow]:
         root = _Node(-1, -1)
         several = len({thread for thread, _ in self._stacks}) > 1
         for (thread, ids), (count, blocks) in self._stacks.items():
             node = root
             root.inclusive += count
+            root.inclusive_blocks += blocks
             of = thread if several else -1
             path = [(frame, -1 if inverted else of) for frame in (ids if inverted else reversed(ids))]
             if several:
@@ -204,14 +211,16 @@ class View:
             for frame, number in path:
                 node = node.child(frame, number)
                 node.inclusive += count
+                node.inclusive_blocks += blocks
             # Inverted, a path ends where the stack began: its bytes stand there, so that each is there once.
             node.bytes += count
             node.blocks += blocks
-        out: list[tuple[int, int, int, int, int, int]] = []
+        out: list[TreeRow] = []
         todo = [(root, 0)]
         while todo:
             node, depth = todo.pop()
-            out.append((depth, node.frame, node.thread, node.bytes, node.blocks, node.inclusive))
+            numbers = (node.bytes, node.blocks, node.inclusive, node.inclusive_blocks)
+            out.append((depth, node.frame, node.thread, *numbers, False))
             todo += [(child, depth + 1) for child in node.sorted()]
         return out
 
@@ -219,7 +228,7 @@ class View:
 class _Node:
     def __init__(self, frame: int, thread: int) -> None:
         self.frame, self.thread = frame, thread
-        self.bytes = self.blocks = self.inclusive = 0
+        self.bytes = self.blocks = self.inclusive = self.inclusive_blocks = 0
         self.children: dict[tuple[int, int], _Node] = {}
 
     def child(self, frame: int, thread: int) -> _Node:

@@ -85,6 +85,11 @@ def test_a_disk_that_becomes_full(workplace: Workplace, size: str) -> None:
         document = workplace.memheft("report", str(disk / "app.heft"), "--json", "--live").json
         assert document["recording"]["cut_events"] > 0
         assert sum(row["bytes"] for row in document["rows"]) == document["totals"]["bytes"]
+        # What found no room below the thread ran in Python: it is not the interpreter's.
+        for words in ([], ["--own"]):
+            document = workplace.memheft("report", str(disk / "app.heft"), "--json", "--total", *words).json
+            charged = {row["file"]: row["blocks"] for row in document["rows"]}
+            assert charged.get("<interpreter>", 0) < 1000
 
 
 def test_the_program_fills_the_disk_itself(workplace: Workplace) -> None:

@@ -182,12 +182,14 @@ def test_tree(recorded: Workplace) -> None:
         document = report(recorded, "--tree", *words)
         rows = document["rows"]
         assert sum(row["bytes"] for row in rows) == document["totals"]["bytes"]
-        assert sum(row["inclusive_bytes"] for row in rows if row["depth"] == 0) == document["totals"]["bytes"]
-        below: dict[int, int] = {}
-        for row in reversed(rows):
-            inside = below.pop(row["depth"] + 1, 0)
-            assert row["inclusive_bytes"] == row["bytes"] + inside
-            below[row["depth"]] = below.get(row["depth"], 0) + row["inclusive_bytes"]
+        for unit in ("bytes", "blocks"):
+            top = sum(row[f"inclusive_{unit}"] for row in rows if row["depth"] == 0)
+            assert top == document["totals"][unit]
+            below: dict[int, int] = {}
+            for row in reversed(rows):
+                inside = below.pop(row["depth"] + 1, 0)
+                assert row[f"inclusive_{unit}"] == row[unit] + inside
+                below[row["depth"]] = below.get(row["depth"], 0) + row[f"inclusive_{unit}"]
     folded = report(recorded, "--tree", "--fold", "10")["rows"]
     assert len(folded) < len(rows)
     assert sum(row["inclusive_bytes"] for row in folded if row["depth"] == 0) == document["totals"]["bytes"]
@@ -369,6 +371,55 @@ def test_complete(workplace: Workplace, code: str, complete: bool, exit_code: in
         time.sleep(0.05)  # a killed process does not wait for its watcher
     assert (document["recording"]["complete"], document["recording"]["exit_code"]) == (complete, exit_code)
     assert document["rows"][0]["bytes"] >= 100_000
+
+
+@pytest.mark.parametrize(
+    "end", ["os._exit(0)", "os.kill(os.getpid(), 9)", "os.execv('/bin/true', ['true'])", "sys.exit()"]
+)
+def test_how_long_it_ran(workplace: Workplace, end: str) -> None:
+    """Also what came after the last allocation, which the program itself does not time."""
+    workplace.write("app.py", f"import os, sys, time\nfor _ in (1, 2):\n    time.sleep(0.5)\n{end}\n")
+    result = workplace.memheft("run", "-o", "app.heft", "app.py")
+    deadline = time.monotonic() + 10
+    while True:
+        recording = report(workplace)["recording"]
+        if recording["exit_code"] is not None or time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    assert recording["exit_code"] == result.code & 0xFF or result.code < 0
+    assert 1.0e9 <= recording["duration_ns"] < 1.0e9 + 30e9
+
+
+def test_how_long_it_has_run(workplace: Workplace) -> None:
+    workplace.write("app.py", "print('ready', flush=True)\ninput()\n")
+    command = [*MEMHEFT, "run", "-q", "-o", "app.heft", "app.py"]
+    options: Any = {"cwd": workplace.folder, "env": workplace.environment, "text": True}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.3)
+        assert report(workplace)["recording"]["duration_ns"] >= 0.3e9
+        process.communicate("\n")
+
+
+def test_recursion_is_marked_where_it_was_folded(workplace: Workplace) -> None:
+    lines = ["kept = []", "def keep(n):", "    kept.append(bytes(1000))", "    if n:", "        keep(n - 1)"]
+    lines += ["def once():", "    kept.append(bytes(5_000_000))", "once()", "keep(500)"]
+    workplace.record("\n".join(lines) + "\n")
+    for words in ([], ["--inverted"]):
+        rows = report(workplace, "--live", "--tree", *words)["rows"]
+        assert {row["line"] for row in rows if row.get("recursive")} == {5}
+    stacks = [row["stack"] for row in report(workplace, "--live", "--by", "stack")["rows"]]
+    (stack,) = [stack for stack in stacks if [frame["line"] for frame in stack] == [3, 5, 9]]
+    assert [frame.get("recursive", False) for frame in stack] == [False, True, False]
+    says = "(recursive): recursion is folded onto this line, its first level\n"
+    for words in (["--tree"], ["--tree", "--inverted"], ["--by", "stack"]):
+        text = workplace.memheft("report", "app.heft", "--live", *words).out
+        assert re.search(r"app\.py:5 keep \(recursive\)", text)
+        assert text.count(says) == 1
+        assert "app.py:3 keep (rec" not in text
+        assert says not in workplace.memheft("report", "app.heft", "--live", *words, "--limit", "1").out
+    assert says not in workplace.memheft("report", "app.heft", "--live").out
 
 
 MANY_PATHS = """\

@@ -173,12 +173,40 @@ def test_disk_that_becomes_full(workplace: Workplace) -> None:
         result = workplace.memheft("run", "-o", f"{small}/x.heft", "app.py")
         assert result.code == 0
         assert "memheft: app.py exited 0 after" in result.err
-        assert "the disk was full" in result.err
+        assert "memheft: the disk was full: some call paths were not kept; up to" in result.err
         document = workplace.memheft("report", "--live", "--json").json
         assert document["totals"]["bytes"] > 20_000 * 130
+        assert 0 < document["totals"]["uncertain_bytes"] <= document["totals"]["bytes"]
+        assert "lost       no block, but call paths; see below" in workplace.memheft("info").out
         assert sum(row["bytes"] for row in document["rows"]) == document["totals"]["bytes"]
     finally:
         subprocess.run(["umount", str(small)], check=True)
+
+
+def test_a_disk_too_small_to_begin(workplace: Workplace) -> None:
+    """The program runs; all that is said of the recording agrees."""
+    small = workplace.folder.parent / "small"
+    small.mkdir()
+    workplace.write("app.py", "raise SystemExit(3)")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(small)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting a small disk takes root")
+    try:
+        result = workplace.memheft("run", "-o", f"{small}/x.heft", "app.py")
+        assert result.code == 3
+        assert (
+            "memheft: not recorded: the recording cannot be opened: No space left on device\n" in result.err
+        )
+        deadline = time.monotonic() + 10
+        while "exited 3" not in (info := workplace.memheft("info").out) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert "complete   no, the program exited 3: there was no space for it on the disk\n" in info
+        assert "note:" not in info
+        report = workplace.memheft("report").out
+        assert "note: nothing was recorded: there was no space for it on the disk\n" in report
+        assert "not begun" not in info + report
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
 
 
 def test_file_size_limit(workplace: Workplace) -> None:
@@ -202,6 +230,8 @@ def test_vanished_folder(workplace: Workplace) -> None:
 
 def test_not_a_python_program(workplace: Workplace) -> None:
     one_error(workplace, "run", "ls", code=1, says="is not a Python program")
+    one_error(workplace, "run", "/bin/true", code=1, says="/bin/true is a compiled program")
+    assert not list(workplace.folder.glob("*.heft"))
     tool = workplace.write("bin/tool", "#!/bin/sh\necho started\n")
     tool.chmod(0o755)
     path = {"PATH": f"{workplace.folder / 'bin'}:{os.environ['PATH']}"}
@@ -501,6 +531,8 @@ def test_a_killed_program_has_its_summary(workplace: Workplace) -> None:
     assert re.search(r"app\.py:1 <(module|listcomp)>  +keep = \[bytes", result.err)
     info = workplace.memheft("info", "x.heft", "--json").json["recording"]
     assert (info["complete"], info["exit_code"]) == (False, 137)
+    says = "complete   no, the program was killed by SIGKILL: the numbers are right up to that moment\n"
+    assert says in workplace.memheft("info", "x.heft").out
 
 
 def test_last_recording(workplace: Workplace, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import sys
 from collections.abc import Iterator
@@ -35,6 +36,8 @@ def stack(
 
 MAIN = [APP, 8, 1, "<module>", "__main__", None]
 READ = [APP, 5, 12, "read", "__main__", None]
+SITE_CALLER = [SITE, 9, 1, "use", "lib.deep.mod", None]
+CSV_CALLER = [CSV, 20, 1, "helper", "csv", None]
 MODEL = {
     "meta": {
         "command": ["python", "load.py"],
@@ -89,7 +92,7 @@ def test_report_text(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     assert run(monkeypatch, "report", str(fake), "--limit", "6").splitlines() == [
         "load.py: 0.977 GiB in 12.4 M blocks at the peak, 9.1 s after the start",
-        " share      size  blocks  line                        source",
+        " share      size  blocks  line                        source or caller",
         "  60 %   600 MiB  12.0 M  load.py:5 read",
         "  30 %   300 MiB   412 k  csv.py:178 __next__         <- load.py:5 read",
         " 9.0 %  90.0 MiB      37  lib/deep/mod.py:1234 inner  <- load.py:8 <module>",
@@ -135,6 +138,39 @@ def test_whom_a_library_worked_for(
         if "<-" in shown and "%" in note:
             assert shown.endswith(note[-7:])
     monkeypatch.delenv("COLUMNS")
+
+
+@pytest.mark.parametrize(
+    ("callers", "note", "key"),
+    [
+        ([SITE_CALLER], "<- lib/deep/mod.py:9 use", "caller"),
+        ([CSV_CALLER, SITE_CALLER], "<- lib/deep/mod.py:9 use", "caller"),
+        ([SITE_CALLER, MAIN], "<- load.py:8 <module>", "owner"),
+        ([CSV_CALLER], "", None),
+    ],
+    ids=str,
+)
+def test_whom_the_standard_library_worked_for(
+    fake: Path, monkeypatch: pytest.MonkeyPatch, callers: list[Any], note: str, key: str | None
+) -> None:
+    """An installed command has no code of one's own: the package that called is named instead."""
+    read = [CSV, 178, 9, "DictReader.__next__", "csv", None]
+    fake.write_text(json.dumps(MODEL | {"stacks": [stack([read, *callers], MIB)]}))
+    assert run(monkeypatch, "report", str(fake)).splitlines()[2].partition("__next__")[2].strip() == note
+    row = json.loads(run(monkeypatch, "report", str(fake), "--json"))["rows"][0]
+    assert {name for name in ("owner", "caller") if name in row} == ({key} if key else set())
+    if key:
+        assert row[f"{key}_bytes"] == MIB
+
+
+def test_no_own_code(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    says = "note: no file of this recording is your own code"
+    for words in (["--own"], ["--own", "--tree"], ["--only", "own"]):
+        assert says not in run(monkeypatch, "report", str(fake), *words)
+    fake.write_text(json.dumps(MODEL | {"stacks": [stack([SITE_CALLER], MIB)]}))
+    assert says not in run(monkeypatch, "report", str(fake))
+    for words in (["--own"], ["--own", "--tree"], ["--only", "own"]):
+        assert says in run(monkeypatch, "report", str(fake), *words)
 
 
 def test_notes_of_imports(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,6 +231,79 @@ def test_tree_text(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "(31 smaller branches)" in few
 
 
+def test_source_and_caller(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Side by side where there is room; else the heading says what stands there."""
+
+    def heading(stacks: list[Any], columns: int | None) -> tuple[str, list[str]]:
+        fake.write_text(json.dumps(MODEL | {"stacks": stacks}))
+        if columns is None:
+            monkeypatch.delenv("COLUMNS", raising=False)
+        else:
+            monkeypatch.setenv("COLUMNS", str(columns))
+        lines = run(monkeypatch, "report", str(fake)).splitlines()
+        assert columns is None or all(text.width(line) <= columns for line in lines[1:])
+        return lines[1].partition(" line  ")[2].strip(), lines[2:]
+
+    library, importing = [CSV, 178, 9, "read", "csv", None], [APP, 1, 1, "<module>", "__main__", "csv"]
+    called, own = stack([library, MAIN], 2 * MIB), stack([importing], MIB)
+    assert heading([called], 90)[0] == "caller"
+    assert heading([own], 90)[0] == "source"
+    assert heading([called, own], 149)[0] == "source or caller"
+    for columns in (150, 200, None):
+        title, rows = heading([called, own], columns)
+        assert title.split() == ["caller", "source"]
+        assert rows[0].endswith("csv.py:178 read     <- load.py:8 <module>")
+        assert rows[1].endswith("(import of csv)")
+
+
+def importing_twins() -> list[dict[str, Any]]:
+    line = [APP, 1, 1, "<module>", "__main__"]
+    return [
+        stack([[SITE, i, 1, "<module>", name, None], [*line, name]], (9 - i) * MIB)
+        for i, name in enumerate(("json", "csv", None))
+    ]
+
+
+def test_lines_that_differ_in_their_import(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`import csv, json` is two rows of a tree: each says which, source or not."""
+    import zlib
+
+    blob = zlib.compress(json.dumps({"files": {APP: {"text": "import csv, json\n"}}}).encode())
+    stacks = [entry for entry in importing_twins() if entry["frames"][1][5]]
+    fake.write_text(json.dumps(MODEL | {"source": blob.hex(), "stacks": stacks}))
+    for columns, gap in ((None, "  import csv, json  "), (120, "  import csv, json  "), (80, " ")):
+        if columns is not None:
+            monkeypatch.setenv("COLUMNS", str(columns))
+        shown = [
+            line
+            for line in run(monkeypatch, "report", str(fake), "--tree").splitlines()
+            if "load.py:1" in line
+        ]
+        assert [line.partition("<module>")[2].strip() for line in shown] == [
+            f"{gap}(import of {name})".strip() for name in ("json", "csv")
+        ]
+    fake.write_text(json.dumps(MODEL | {"source": blob.hex(), "stacks": stacks[:1]}))
+    assert "(import of" not in run(monkeypatch, "report", str(fake), "--tree")
+
+
+def test_a_deep_tree_on_a_narrow_terminal(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines and names stay readable, and what hangs from what can be seen."""
+    stacks: list[dict[str, Any]] = []
+    path: list[list[Any]] = []
+    for depth in range(40):
+        path.insert(0, [APP, 1000 + depth, 1, f"name_{depth}", "__main__", None])
+        stacks.append(stack([[CSV, depth + 1, 1, "leaf", "csv", None], *path], MIB))
+    fake.write_text(json.dumps(MODEL | {"stacks": stacks}))
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = run(monkeypatch, "report", str(fake), "--tree", "--fold", "0").splitlines()[2:]
+    assert all(text.width(line) <= 80 for line in lines)
+    for depth in range(40):
+        assert any(line.endswith(f"load.py:{1000 + depth} name_{depth}") for line in lines)
+    ends = [max(line.find(mark) for mark in "├└") for line in lines if "name_" in line]
+    falls = [i for i in range(1, len(ends)) if ends[i] <= ends[i - 1]]
+    assert all(later - earlier > 2 for earlier, later in itertools.pairwise(falls))
+
+
 @pytest.mark.parametrize("by", ["line", "function", "file", "module", "thread", "stack"])
 @pytest.mark.parametrize(
     "words", [[], ["--own"], ["--live"], ["--total"], ["--limit", "2"], ["--no-own"]], ids=" ".join
@@ -208,6 +317,8 @@ def test_json(fake: Path, monkeypatch: pytest.MonkeyPatch, by: str, words: list[
 
 @pytest.mark.parametrize("header", [
     {"pid": 0, "now_ns": 0, "rss_peak_bytes": 0, "tool_bytes": 0, "state": 1, "exit_status": -(2**31)},
+    {"state": 1, "exit_status": 3, "flags": 4, "pid": 0},
+    {"state": 1, "exit_status": -(2**31), "ended_ns": 7},
     {"state": 2, "exit_status": -9},
     {"state": 2, "exit_status": -(2**31)},
     {"flags": 31, "lost_events": 7, "cut_events": 9, "check_compared": 5, "check_mismatches": 1},
@@ -222,9 +333,9 @@ def test_headers(fake: Path, monkeypatch: pytest.MonkeyPatch, header: dict[str, 
     for key in ("pid", "duration_ns", "tool_bytes"):
         assert recording[key] is None or recording[key] > 0
     info, report = run(monkeypatch, "info", str(fake)), run(monkeypatch, "report", str(fake))
-    if header.get("flags"):
-        for said in ("7 blocks could not be recorded", "disk was full", "9 blocks are charged", "was deleted",
-                     "did not add up", "JIT", "in full"):  # fmt: skip
+    if header.get("lost_events"):
+        for said in ("7 blocks could not be recorded", "disk was full: some call paths were not kept",
+                     "was deleted", "did not add up", "JIT", "in full"):  # fmt: skip
             assert said in info
             assert said in report
         assert "5 stacks compared, 1 mismatches" in info
@@ -269,6 +380,23 @@ def test_sources_of_any_kind(fake: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "return list(csv.reader([]))" in run(monkeypatch, "report", str(fake))
     annotated = run(monkeypatch, "report", str(fake), "--lines", "read")
     assert [line.split()[-1] for line in annotated.splitlines()[-2:]] == ["read():", "list(csv.reader([]))"]
+
+
+def test_source_that_is_left_out(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import zlib
+
+    blob = zlib.compress(json.dumps({"files": {APP: {"text": "x = 1\n" * 30}}}).encode())
+
+    def shown(line: int, *words: str) -> list[str]:
+        frame = [APP, line, 1, "<module>", "__main__", None]
+        fake.write_text(json.dumps(MODEL | {"source": blob.hex(), "stacks": [stack([frame], MIB)]}))
+        lines = run(monkeypatch, "report", str(fake), "--lines", "load.py", *words).splitlines()[3:]
+        return [line.split()[-4] if "x = 1" in line else line.strip() for line in lines]
+
+    assert shown(15) == ["…", "13", "14", "15", "16", "17", "…"]
+    assert shown(1) == ["1", "2", "3", "…"]
+    assert shown(30) == ["…", "28", "29", "30"]
+    assert shown(15, "--limit", "0") == [str(number) for number in range(1, 31)]
 
 
 # -- the oracle ------------------------------------------------------------------------------------------
@@ -351,11 +479,11 @@ def readable(files: list[str], view: Any, by: Any, part: slice) -> dict[Any, tup
     return out
 
 
-def paths(files: list[str], view: Any, inverted: bool) -> dict[tuple[Any, ...], tuple[int, int, int]]:
+def paths(files: list[str], view: Any, inverted: bool) -> dict[tuple[Any, ...], tuple[int, ...]]:
     """The tree as a path from the root to each row."""
     out = {}
     path: list[Any] = []
-    for depth, frame, thread, size, blocks, inclusive in view.tree(inverted):
+    for depth, frame, thread, *numbers, _ in view.tree(inverted):
         del path[depth:]
         named = view.frames[frame] if frame >= 0 else None
         # Columns and instructions of one line are one row.
@@ -364,7 +492,7 @@ def paths(files: list[str], view: Any, inverted: bool) -> dict[tuple[Any, ...], 
         )
         key = tuple(path)
         assert key not in out
-        out[key] = (size, blocks, inclusive)
+        out[key] = tuple(numbers)
     return out
 
 
