@@ -10,6 +10,7 @@ from memheft.views.recording import (
     FLAG_FILE_GONE,
     FLAG_FULL_WALK,
     FLAG_JIT,
+    FLAG_LATE_END,
     PATHS_KEPT,
     RUNNING,
     Opened,
@@ -89,6 +90,8 @@ def of_losses(recording: Opened, view: _engine.View, bytes_of: str = "these byte
         out.append("the recording's file was deleted or moved while the program ran")
     if flags & FLAG_CONTRADICTION:
         out.append("the counters did not add up at the end: do not rely on the numbers; please report this")
+    if flags & FLAG_LATE_END:
+        out.append("the program gave its exit handlers up: --live shows what was left after Python's teardown")
     if flags & FLAG_JIT:
         out.append("Python's JIT was on: lines are approximate")
     if flags & FLAG_FULL_WALK:
