@@ -91,7 +91,9 @@ def of_losses(recording: Opened, view: _engine.View, bytes_of: str = "these byte
     if flags & FLAG_CONTRADICTION:
         out.append("the counters did not add up at the end: do not rely on the numbers; please report this")
     if flags & FLAG_LATE_END:
-        out.append("the program gave its exit handlers up: --live shows what was left after Python's teardown")
+        out.append(
+            "the program dropped its exit handlers: --live shows what was left after Python's teardown"
+        )
     if flags & FLAG_JIT:
         out.append("Python's JIT was on: lines are approximate")
     if flags & FLAG_FULL_WALK:
