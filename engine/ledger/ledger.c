@@ -203,12 +203,9 @@ static int write_all(int fd, const void *data, size_t bytes, off_t off)
     return 0;
 }
 
-int heft_ledger_create(const char *path, const void *meta, size_t meta_bytes, uint64_t watcher_pid)
+int heft_ledger_create_in(int fd, const void *meta, size_t meta_bytes, uint64_t watcher_pid)
 {
     size_t bytes = 2 * PAGE + round_page(meta_bytes);
-    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd < 0)
-        return errno;
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     heft_header_t header = {
@@ -237,6 +234,15 @@ int heft_ledger_create(const char *path, const void *meta, size_t meta_bytes, ui
         error = write_all(fd, &chunk, sizeof chunk, PAGE);
     if (error == 0)
         error = write_all(fd, meta, meta_bytes, 2 * PAGE);
+    return error;
+}
+
+int heft_ledger_create(const char *path, const void *meta, size_t meta_bytes, uint64_t watcher_pid)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd < 0)
+        return errno;
+    int error = heft_ledger_create_in(fd, meta, meta_bytes, watcher_pid);
     if (close(fd) != 0 && error == 0)
         error = errno;
     if (error != 0)

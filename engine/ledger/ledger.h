@@ -38,6 +38,9 @@ typedef struct {
 /* Create the file at `path` with header and META chunk, state CREATED.  0 or an errno: EEXIST when there is one. */
 int heft_ledger_create(const char *path, const void *meta, size_t meta_bytes, uint64_t watcher_pid);
 
+/* The same in an open, empty file. */
+int heft_ledger_create_in(int fd, const void *meta, size_t meta_bytes, uint64_t watcher_pid);
+
 /* Map an existing file of state CREATED for recording, with the first chunk of every column.  0 or an errno;
  * EINVAL: not a recording of this version, or somebody has recorded into it already. */
 int heft_ledger_attach(heft_ledger_t *ledger, const char *path);

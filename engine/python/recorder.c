@@ -103,10 +103,10 @@ static bool is_named_by_python(uint32_t root)
 /* All threads after the first HEFT_THREADS_MAX - 1, and those that Python does not know. */
 static uint32_t shared_root(void)
 {
-    static uint32_t root;
-    if (root == 0)
-        root = heft_tree_thread(&heft_rec.tree, 0, HEFT_THREAD_SHARED);
-    return root != 0 ? root : HEFT_TREE_ROOT;
+    uint32_t *root = &heft_rec.shared_root;
+    if (*root == 0)
+        *root = heft_tree_thread(&heft_rec.tree, 0, HEFT_THREAD_SHARED);
+    return *root != 0 ? *root : HEFT_TREE_ROOT;
 }
 
 static uint32_t new_root(const PyThreadState *ts)
@@ -203,24 +203,13 @@ static bool is_jit_on(void)
     return is_on;
 }
 
-bool heft_recorder_open(const char *path)
+/* Once in a process (a forked child's state is wiped, it counts as another). */
+static bool get_ready(heft_recorder_t *rec)
 {
-    heft_recorder_t *rec = &heft_rec;
-    rec->ts = HEFT_NOBODY;
+    static bool handles_forks;
     /* old kernels (before 4.14) refuse: then the fork handler alone keeps children out */
     (void)madvise(&heft_recorder_pages, sizeof heft_recorder_pages, MADV_WIPEONFORK);
-    int error = heft_ledger_attach(&rec->ledger, path);
-    if (error != 0) {
-        errno = error;
-        return false;
-    }
-    if (!heft_tree_init(&rec->tree, &rec->ledger) || !heft_blocks_init(&rec->blocks) ||
-        !heft_region_init(&rec->thread_region, (THREAD_STATES + 1) * sizeof(heft_thread_state_t)) ||
-        !heft_region_init(&rec->walk_region, heft_region_share(WALK_FRAMES * sizeof(heft_frame_t *))))
-        return false; /* errno: the kernel's */
-    rec->threads = (heft_thread_state_t *)(void *)rec->thread_region.base;
-    rec->walk = (heft_frame_t **)(void *)rec->walk_region.base;
-    rec->walk_max = (uint32_t)(rec->walk_region.reserved / sizeof(heft_frame_t *));
+    rec->ts = HEFT_NOBODY;
     rec->pid = getpid();
     rec->interp = PyInterpreterState_Main();
     rec->name_attribute = PyUnicode_InternFromString("_name");
@@ -228,8 +217,46 @@ bool heft_recorder_open(const char *path)
     if (rec->name_attribute == NULL || rec->dunder_name == NULL)
         return false;
     heft_bias_init(&rec->lock);
-    rec->check = getenv("MEMHEFT_CHECK") != NULL && strcmp(getenv("MEMHEFT_CHECK"), "1") == 0;
-    rec->full_walk = getenv("MEMHEFT_FULL_WALK") != NULL && strcmp(getenv("MEMHEFT_FULL_WALK"), "1") == 0;
+    if (!handles_forks)
+        pthread_atfork(NULL, NULL, in_child);
+    handles_forks = true;
+    heft_codes_watch();
+    rec->is_ready = true;
+    return true;
+}
+
+static bool is_set(const char *name)
+{
+    const char *value = getenv(name);
+    return value != NULL && strcmp(value, "1") == 0;
+}
+
+bool heft_recorder_open(const char *path)
+{
+    heft_recorder_t *rec = &heft_rec;
+    if (!rec->is_ready && !get_ready(rec))
+        return false;
+    int error = heft_ledger_attach(&rec->ledger, path);
+    if (error != 0) {
+        errno = error;
+        return false;
+    }
+    if (!heft_tree_init(&rec->tree, &rec->ledger) || !heft_blocks_init(&rec->blocks) ||
+        !heft_region_init(&rec->thread_region, (THREAD_STATES + 1) * sizeof(heft_thread_state_t)) ||
+        !heft_region_init(&rec->walk_region, heft_region_share(WALK_FRAMES * sizeof(heft_frame_t *)))) {
+        error = errno;
+        heft_recorder_close();
+        errno = error;
+        return false;
+    }
+    rec->threads = (heft_thread_state_t *)(void *)rec->thread_region.base;
+    rec->walk = (heft_frame_t **)(void *)rec->walk_region.base;
+    rec->walk_max = (uint32_t)(rec->walk_region.reserved / sizeof(heft_frame_t *));
+    rec->check = is_set("MEMHEFT_CHECK");
+    rec->full_walk = is_set("MEMHEFT_FULL_WALK");
+    rec->expects_end = false;
+    rec->stamp_base = (rec->stamp_base + HEFT_NODES_MAX) % (HEFT_STAMP_BASES * HEFT_NODES_MAX);
+    heft_codes_reset();
     if (rec->full_walk)
         rec->ledger.header->flags |= HEFT_FLAG_FULL_WALK;
     struct rusage usage;
@@ -238,9 +265,24 @@ bool heft_recorder_open(const char *path)
     if (is_jit_on())
         rec->ledger.header->flags |= HEFT_FLAG_JIT;
     rec->ledger.header->pid = (uint64_t)rec->pid;
-    pthread_atfork(NULL, NULL, in_child);
-    heft_codes_watch();
     return true;
+}
+
+HEFT_COLD void heft_recorder_close(void)
+{
+    heft_recorder_t *rec = &heft_rec;
+    HEFT_ASSERT(!rec->on);
+    /* guests who wait for the lock find `on` false and leave */
+    rec->thread = NULL;
+    rec->threads = NULL;
+    rec->shared_root = 0;
+    rec->rusage_ns = 0;
+    rec->recent = _mm_setzero_si128();
+    heft_tree_done(&rec->tree);
+    heft_blocks_done(&rec->blocks);
+    heft_region_done(&rec->thread_region);
+    heft_region_done(&rec->walk_region);
+    heft_ledger_detach(&rec->ledger);
 }
 
 void heft_recorder_begin(void)
