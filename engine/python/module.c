@@ -34,6 +34,7 @@ static PyMethodDef methods[] = {
     {"stop", heft_session_stop, METH_NOARGS, "Stop recording."},
     {"is_on", heft_session_is_on, METH_NOARGS, "Is a recording being made?"},
     {"create", heft_watch_create, METH_VARARGS, "create(path, meta, force, watcher): make an empty recording."},
+    {"add_source", heft_watch_add_source, METH_VARARGS, "add_source(path, blob): append the sources to a recording."},
     {NULL, NULL, 0, NULL},
 };
 
