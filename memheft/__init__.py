@@ -44,16 +44,16 @@ _HOMES = {
     "View": "tables",
 }
 
+if not TYPE_CHECKING:  # to a type checker, what is not above is an error
 
-def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'memheft' has no attribute {name!r}")
-    from importlib import import_module
+    def __getattr__(name: str) -> object:
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module 'memheft' has no attribute {name!r}")
+        from importlib import import_module
 
-    value = globals()[name] = getattr(import_module(f"memheft.{home}"), name)
-    return value
+        value = globals()[name] = getattr(import_module(f"memheft.{home}"), name)
+        return value
 
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

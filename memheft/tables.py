@@ -7,16 +7,18 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, cast, get_args, overload
 
 from memheft.views.names import CLASS_NAMES
-from memheft.views.recording import ALL_CLASSES, Opened
-from memheft.views.rows import Json, Rows
 
 if TYPE_CHECKING:
     from memheft import _engine
     from memheft._engine import _Moment, _Row
+    from memheft.views.recording import Opened
+    from memheft.views.rows import Json, Rows
+    from memheft.views.table import Table
 
 By: TypeAlias = Literal["line", "function", "file", "module", "thread", "stack"]
 Code: TypeAlias = Literal["own", "stdlib", "site-packages"]
 
+EVERYTHING = 15  # all classes of code
 SHOWN = 20  # rows of a table that is drawn
 
 
@@ -86,7 +88,7 @@ class View:
         self._span = span
         self._by = "line"
         self._own = False
-        self._keep = ALL_CLASSES
+        self._keep = EVERYTHING
         self._patterns = ()
         self._filters = ()
         self._limit = None
@@ -215,6 +217,8 @@ class View:
 
     @cached_property
     def _rows(self) -> Rows:
+        from memheft.views.rows import Rows
+
         return Rows(self._recording, self._engine(), self._by, None, self._own)
 
     @cached_property
@@ -258,6 +262,7 @@ class View:
 
     def _table(self) -> Table:
         from memheft.views import sizes
+        from memheft.views.rows import Rows
         from memheft.views.sources import Sources
         from memheft.views.table import Cell, Column, Table
 
@@ -285,10 +290,6 @@ class View:
         if len(heavy) > SHOWN:
             table.add("", "", "", f"({len(heavy) - SHOWN} more)", "")
         return table
-
-
-if TYPE_CHECKING:
-    from memheft.views.table import Table
 
 
 def _codes(names: Code | Iterable[Code]) -> list[Code]:
