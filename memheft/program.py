@@ -34,10 +34,15 @@ def scripts_folder() -> str:
     tells, which is PREFIX/lib/pythonX.Y/site-packages.
     """
     prefix = sys.prefix
-    packages = site.getsitepackages()
+    packages = site_folders()
     if packages:
         prefix = os.path.dirname(os.path.dirname(os.path.dirname(packages[0])))
     return os.path.join(prefix, "bin")
+
+
+def site_folders() -> list[str]:
+    """Where packages are installed, also while `site` is still at work: it learns of an environment late."""
+    return site.getsitepackages(list(dict.fromkeys([sys.prefix, sys.exec_prefix, *site.PREFIXES])))
 
 
 # -- its description ---------------------------------------------------------------------------------------
@@ -111,7 +116,6 @@ def stem_of(script: str) -> str:
 
 def meta_of(argv: list[str], kind: str, label: str, code: str | None, executable: str) -> bytes:
     """What a reader must know of the program, and cannot find out on another machine."""
-    site_folders = [*site.getsitepackages(), site.getusersitepackages()]
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     stdlib_folders = [
         os.path.dirname(os.path.abspath(os.__file__)),
@@ -129,7 +133,7 @@ def meta_of(argv: list[str], kind: str, label: str, code: str | None, executable
         "memheft": __version__,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z",
         "stdlib": _unique(stdlib_folders),
-        "site": _unique(site_folders),
+        "site": _unique([*site_folders(), site.getusersitepackages()]),
         "scripts": scripts_folder(),
         "package": package_folder(),
         "prefix": sys.prefix,
