@@ -1,5 +1,6 @@
 """Types of the C engine (engine/python)."""
 
+from collections.abc import Sequence
 from typing import Literal, TypeAlias, final
 
 _Moment: TypeAlias = Literal["peak", "live", "total", "temporary"]
@@ -15,12 +16,18 @@ _Frame: TypeAlias = tuple[int, int, int, str, str, str | None]
 # depth, frame id or -1, thread index or -1, bytes, blocks, inclusive bytes, inclusive blocks, is it recursive
 _TreeRow: TypeAlias = tuple[int, int, int, int, int, int, int, bool]
 
+# name, kind, cells: all lists of one length
+_Numbers: TypeAlias = tuple[str, Literal["int64"], list[int | None]]
+_Texts: TypeAlias = tuple[str, Literal["utf8"], list[str | None]]
+_Column: TypeAlias = _Numbers | _Texts
+
 class EngineError(Exception):
     """A recording that cannot be read; the message is one line and names no path."""
 
     code: str
     offset: int | None
 
+def arrow_stream(columns: Sequence[_Column], /) -> object: ...
 def create(path: str, meta: bytes, force: bool, watcher: bool, /) -> None: ...
 def add_source(path: str, blob: bytes, /) -> None: ...
 def first() -> bool: ...

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
+from operator import attrgetter
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, cast, get_args, overload
 
 from memheft.views.names import CLASS_NAMES
 
 if TYPE_CHECKING:
     from memheft import _engine
-    from memheft._engine import _Moment, _Row
+    from memheft._engine import _Column, _Moment, _Row
     from memheft.views.recording import Opened
     from memheft.views.rows import Json, Rows
     from memheft.views.table import Table
@@ -55,8 +56,10 @@ class Row(NamedTuple):
     first_ns: int | None = None
     last_ns: int | None = None
     imports: tuple[str, ...] = ()  # modules that a line imports
-    owner: Frame | None = None  # of a library's line: the caller it worked for, your own code if there is any
+    owner: Frame | None = None  # of a library's line: the line of your own code it worked for
     owner_bytes: int | None = None  # how many of `bytes` for that
+    caller: Frame | None = None  # of a line of the standard library without owner: the caller outside of it
+    caller_bytes: int | None = None
     stack: tuple[Frame, ...] | None = None
 
 
@@ -201,6 +204,28 @@ class View:
         document = documents.report(self._recording, view, self._rows, self._limit or 0)
         return document if shown else document | {"rows": []}
 
+    # -- as an Arrow table -------------------------------------------------------------------------------
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """The rows as an Arrow stream: pyarrow.table(view), polars.DataFrame(view), DuckDB, pandas.
+
+        Columns are named as in JSON; a frame is several, `stack` and `imports` are one text each: frames from
+        the root on, joined by ;, modules joined by blanks. Raises MemoryError if a column is over 2 GiB.
+        """
+        from memheft import _engine
+
+        rows = list(self)
+        columns: list[_Column] = []
+        for name, get in _NUMBERS:
+            columns.append((name, "int64", list(map(get, rows))))
+        for name, cell in _CELLS[self._by]:
+            cells = list(map(cell, rows))
+            if name.endswith(_WHOLE):
+                columns.append((name, "int64", cast("list[int | None]", cells)))
+            else:
+                columns.append((name, "utf8", cast("list[str | None]", cells)))
+        return _engine.arrow_stream(columns)
+
     # -- reading it --------------------------------------------------------------------------------------
 
     def _engine(self) -> _engine.View:
@@ -326,7 +351,7 @@ def _row(rows: Rows, raw: _Row) -> Row:
     files, times = rows.recording.files, raw[6:8]
     if rows.by == "line":
         file, line, function, module, imports = cast("tuple[int, int, str, str, tuple[str, ...]]", key)
-        owner = (_frame(rows, raw[5]), raw[8]) if raw[5] >= 0 else (None, None)
+        owner = _owners(rows, raw)
         return Row(
             *sums, files[file], line or None, function, module or None, None, None, *times, imports, *owner
         )
@@ -354,9 +379,63 @@ def _row(rows: Rows, raw: _Row) -> Row:
     )
 
 
+def _owners(rows: Rows, raw: _Row) -> tuple[Frame | None, int | None, Frame | None, int | None]:
+    if raw[5] < 0:
+        return None, None, None, None
+    frame = _frame(rows, raw[5])
+    is_own = rows.recording.classes[rows.view.frames[raw[5]][0]] == CLASS_NAMES["own"]
+    return (frame, raw[8], None, None) if is_own else (None, None, frame, raw[8])
+
+
 def _thread(rows: Rows, thread: int) -> tuple[str | None, int | None]:
     threads = rows.recording.threads
     if not 0 <= thread < len(threads):
         return None, None
     name, native, _ = threads[thread]
     return name, native or None
+
+
+# -- columns of Arrow tables -------------------------------------------------------------------------------
+
+
+def _collapsed(stack: tuple[Frame, ...] | None) -> str | None:
+    """A stack as one text, as tools for flame graphs take it."""
+    return None if stack is None else ";".join(map(_text_of, reversed(stack)))
+
+
+def _text_of(frame: Frame) -> str:
+    place = f"{frame.file}:{frame.line}" if frame.line else frame.file
+    text = place if frame.file == frame.function else f"{frame.function} ({place})"
+    return text.replace(";", ":").replace("\n", " ")
+
+
+_Getter: TypeAlias = "Callable[[Row], int | str | None]"
+_WHOLE = ("line", "_id", "_bytes")  # ends of the names of columns that hold numbers
+
+
+def _plain(*names: str) -> list[tuple[str, _Getter]]:
+    return [(name, attrgetter(name)) for name in names]
+
+
+_NUMBERS: list[tuple[str, Callable[[Row], int | None]]] = [
+    (name, attrgetter(name))
+    for name in ("bytes", "blocks", "inclusive_bytes", "inclusive_blocks", "first_ns", "last_ns")
+]
+_CELLS: dict[By, list[tuple[str, _Getter]]] = {
+    "line": [
+        *_plain("file", "line", "function", "module"),
+        ("imports", lambda row: " ".join(row.imports) or None),
+        ("owner_file", lambda row: row.owner and row.owner.file),
+        ("owner_line", lambda row: row.owner and row.owner.line),
+        ("owner_function", lambda row: row.owner and row.owner.function),
+        *_plain("owner_bytes"),
+    ],
+    "function": _plain("file", "function", "module"),
+    "file": _plain("file"),
+    "module": _plain("module"),
+    "thread": _plain("thread", "thread_id"),
+    "stack": [
+        *_plain("file", "line", "function", "module", "thread", "thread_id"),
+        ("stack", lambda row: _collapsed(row.stack)),
+    ],
+}

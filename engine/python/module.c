@@ -16,6 +16,7 @@
 #include "python/boot.h"
 #include "python/recording.h"
 #include "python/session.h"
+#include "python/table.h"
 #include "python/watch.h"
 
 static PyObject *engine_supported(PyObject *module, PyObject *unused)
@@ -63,6 +64,7 @@ static PyMethodDef methods[] = {
     {"is_on", heft_session_is_on, METH_NOARGS, "Is a recording being made?"},
     {"create", heft_watch_create, METH_VARARGS, "create(path, meta, force, watcher): make an empty recording."},
     {"add_source", heft_watch_add_source, METH_VARARGS, "add_source(path, blob): append the sources to a recording."},
+    {"arrow_stream", heft_table_arrow_stream, METH_O, "arrow_stream(columns): a capsule with an Arrow C stream."},
     {NULL, NULL, 0, NULL},
 };
 

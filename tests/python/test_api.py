@@ -629,10 +629,12 @@ def test_rows_are_those_of_the_report(golden: memheft.Recording, moment: str, by
                 assert getattr(row, key) == expected[key]
         for key in ("module", "thread", "thread_id", "first_ns", "last_ns"):
             assert getattr(row, key) == expected.get(key, getattr(row, key))
-        owner = expected.get("owner") or expected.get("caller")
-        assert (row.owner is None) == (owner is None)
-        if row.owner is not None:
-            assert (row.owner.file, row.owner.line) == (owner["file"], owner["line"])
+        for key in ("owner", "caller"):
+            frame, its_bytes = getattr(row, key), getattr(row, key + "_bytes")
+            assert (frame is None) == (key not in expected)
+            if frame is not None:
+                assert (frame.file, frame.line) == (expected[key]["file"], expected[key]["line"])
+                assert its_bytes == expected[key + "_bytes"]
         if by == "stack":
             assert row.stack is not None
             assert [frame.function for frame in row.stack] == [f["function"] for f in expected["stack"]]
@@ -724,3 +726,91 @@ def test_any_filter_keeps_the_sums(words: list[Any], n: int) -> None:
         assert sum(row.bytes for row in grouped) == view.total_bytes
         assert len(grouped.top(n)) == min(n, len(grouped))
         assert list(grouped.top(n)) == grouped[:n]
+
+
+# -- Arrow -------------------------------------------------------------------------------------------------
+
+COLUMNS = ["bytes", "blocks", "inclusive_bytes", "inclusive_blocks", "first_ns", "last_ns"]
+
+
+@pytest.mark.parametrize("by", GROUPINGS)
+def test_pyarrow(golden: memheft.Recording, by: Any) -> None:
+    pa = pytest.importorskip("pyarrow")
+    view = golden.total.by(by)
+    table = pa.table(view)
+    table.validate(full=True)
+    assert table.num_rows == len(view)
+    assert table.column_names[:6] == COLUMNS
+    rows = table.to_pylist()
+    assert sum(row["bytes"] for row in rows) == view.total_bytes
+    for row, expected in zip(rows, view, strict=True):
+        for name in COLUMNS:
+            assert row[name] == getattr(expected, name)
+        for name in ("file", "line", "function", "module", "thread", "thread_id", "owner_bytes"):
+            assert name not in row or row[name] == getattr(expected, name)
+        if by == "stack":
+            assert row["stack"].count(";") == len(expected.stack or ()) - 1
+            assert row["stack"].rpartition(";")[2].startswith(str(expected.function))
+    empty = pa.table(golden.total.filter(only="own").filter(only="stdlib").by(by).top(0))
+    empty.validate(full=True)
+    assert empty.num_rows == 0
+    assert empty.schema == table.schema
+
+
+def test_polars(small: memheft.Recording) -> None:
+    pl = pytest.importorskip("polars")
+    frame = pl.DataFrame(small.total.by("stack"))
+    assert frame["bytes"].sum() == small.total.total_bytes
+    assert frame["module"].to_list() == [row.module for row in small.total.by("stack")]
+
+
+def test_duckdb_and_pandas(small: memheft.Recording) -> None:
+    pytest.importorskip("pyarrow")
+    duckdb = pytest.importorskip("duckdb")
+    view = small.total.by("file")
+    found = duckdb.sql("select sum(bytes), count(*) from view").fetchall()
+    assert found == [(view.total_bytes, len(view))]
+    pd = pytest.importorskip("pandas")
+    if hasattr(pd.DataFrame, "from_arrow"):
+        assert pd.DataFrame.from_arrow(view)["blocks"].sum() == view.total_blocks
+
+
+CELL = st.one_of(st.none(), st.text(st.characters(codec=None, exclude_categories=()), max_size=20))
+
+
+@given(st.lists(st.tuples(st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1)), CELL)))
+def test_any_column(cells: list[tuple[int | None, str | None]]) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from memheft import _engine
+
+    class Table:
+        def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+            numbers, texts = [cell[0] for cell in cells], [cell[1] for cell in cells]
+            return _engine.arrow_stream([("n", "int64", numbers), ("t", "utf8", texts)])
+
+    table = pa.table(Table())
+    table.validate(full=True)
+    assert table["n"].to_pylist() == [number for number, _ in cells]
+    expected = [text and text.encode("utf-8", "backslashreplace").decode() for _, text in cells]
+    assert table["t"].to_pylist() == expected
+
+
+def test_columns_that_are_none() -> None:
+    from memheft import _engine
+
+    wrong: list[tuple[Any, type[Exception]]] = [
+        (3, TypeError),
+        ([3], TypeError),
+        ([("n", "int64")], TypeError),
+        ([("n", "float", [])], ValueError),
+        ([("n", "int64", [1, "x"])], TypeError),
+        ([("n", "int64", [2**63])], OverflowError),
+        ([("t", "utf8", [b"x"])], TypeError),
+        ([("n", "int64", [1]), ("t", "utf8", [])], ValueError),
+    ]
+    for columns, error in wrong:
+        with pytest.raises(error):
+            _engine.arrow_stream(columns)
+    for _ in range(100):
+        texts: list[str | None] = ["text"] * 1000
+        _engine.arrow_stream([("t", "utf8", texts)])  # never read: freed with the capsule
