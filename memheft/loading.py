@@ -10,7 +10,12 @@ def require() -> None:
     try:
         import memheft._engine  # noqa: F401
     except ImportError as error:
-        import platform
+        raise Error(why(error)) from error
 
-        python = f"{platform.python_implementation()} {platform.python_version()}"
-        raise Error(f"the engine of memheft cannot be loaded into {python}: {error}") from error
+
+def why(error: ImportError) -> str:
+    """What an error of that import means."""
+    import platform
+
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return f"the engine of memheft cannot be loaded into {python}: {error}"

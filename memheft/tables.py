@@ -259,7 +259,8 @@ class View:
     def __str__(self) -> str:
         from memheft.views.table import draw_plain
 
-        return "\n".join([self._title(), *draw_plain(self._table(), 110)])
+        notes = [f"note: {text}" for text in self._notices()]
+        return "\n".join([self._title(), *draw_plain(self._table(), 110), *notes])
 
     def _repr_html_(self) -> str:
         from html import escape
@@ -274,7 +275,17 @@ class View:
                 for cell, kind in zip(row, kinds, strict=True)
             )
             lines.append(f"<tr>{inner}</tr>")
-        return "\n".join([*lines, "</table>"])
+        notes = [f"<p>note: {escape(text)}</p>" for text in self._notices()]
+        return "\n".join([*lines, "</table>", *notes])
+
+    def _notices(self) -> list[str]:
+        """What must be known to trust the numbers."""
+        from memheft.views import notices
+
+        kind: notices.Kind = "own" if self._own else "callers" if self._by == "stack" else "sizes"
+        numbers = self._engine()
+        losses = notices.of_losses(self._recording, numbers)
+        return losses + notices.of_cut_paths_in(self._recording, numbers, kind)
 
     def _title(self) -> str:
         from memheft.views import sizes

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import sys
 
-from memheft import loading
 from memheft.cli.errors import HeftError
-from memheft.errors import Error
 
 
 def require() -> None:
     """Import `memheft._engine`, so that a later import of it is sure to work."""
     try:
-        loading.require()
-    except Error as error:
+        import memheft._engine  # noqa: F401
+    except ImportError as error:
+        from memheft import loading  # not before: `memheft run` starts lean
+
         raise HeftError(
-            str(error),
+            loading.why(error),
             f"install it for this interpreter: {sys.executable} -m pip install memheft",
             code="unsupported",
         ) from error

@@ -697,6 +697,16 @@ def test_temporary(small: memheft.Recording) -> None:
         small.temporary_within(3)  # type: ignore[arg-type]
 
 
+def test_what_was_lost_is_said(workplace: Workplace) -> None:
+    code = (
+        "import memheft\nwith memheft.record() as r: kept = [0] * 1000\nprint(r.live, r.live._repr_html_())"
+    )
+    result = workplace.python("-c", code, environment={"MEMHEFT_FULL_WALK": "1"})
+    assert result.code == 0, result.err
+    assert "note: stacks were walked in full" in result.out
+    assert "<p>note: stacks were walked in full" in result.out
+
+
 def test_drawn(small: memheft.Recording, workplace: Workplace) -> None:
     view = small.live
     assert "live by line" in repr(view)
