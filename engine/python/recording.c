@@ -273,6 +273,24 @@ static PyObject *recording_header(PyObject *self, void *Py_UNUSED(closure))
     return dict;
 }
 
+static PyObject *recording_timeline(PyObject *self, void *Py_UNUSED(closure))
+{
+    const heft_timeline_t *timeline = ((HeftRecording *)self)->reader.timeline;
+    if (timeline == NULL || timeline->point_n == 0)
+        Py_RETURN_NONE;
+    PyObject *points = PyList_New(timeline->point_n);
+    for (uint32_t i = 0; points != NULL && i < timeline->point_n; i++) {
+        const heft_point_t *p = &timeline->points[i];
+        unsigned long long live = p->live_bytes, resident = p->resident_bytes;
+        PyObject *point = resident != 0 ? Py_BuildValue("KK", live, resident) : Py_BuildValue("KO", live, Py_None);
+        if (point == NULL)
+            Py_CLEAR(points);
+        else
+            PyList_SET_ITEM(points, i, point);
+    }
+    return points != NULL ? Py_BuildValue("KN", (unsigned long long)timeline->interval_ns, points) : NULL;
+}
+
 static PyObject *recording_totals(PyObject *self, void *Py_UNUSED(closure))
 {
     const heft_reader_t *r = &((HeftRecording *)self)->reader;
@@ -553,6 +571,8 @@ static PyGetSetDef recording_getset[] = {
     {"header", recording_header, NULL, "the header's numbers by name", NULL},
     {"files", recording_files, NULL, "file names by file id; 0 is <interpreter>", NULL},
     {"threads", recording_threads, NULL, "(name or None, native id, started_ns) of each thread", NULL},
+    {"timeline", recording_timeline, NULL,
+     "(interval in ns, [(live bytes, resident bytes or None), ...]) from the start; None without points", NULL},
     {"totals", recording_totals, NULL, "bytes and blocks of the whole recording at each moment", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
