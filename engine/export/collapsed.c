@@ -8,106 +8,61 @@
 #include "export/collapsed.h"
 
 #include <stdlib.h>
-#include <string.h>
 
-#include "base/compiler.h"
 #include "export/paths.h"
-
-typedef struct {
-    size_t off, n;
-} span_t;
+#include "export/texts.h"
 
 typedef struct {
     const heft_view_t *view;
     const heft_text_t *files;
-    heft_out_t texts; /* of all labels, one behind the other */
-    span_t *labels;   /* where in it; room for every frame and thread */
-    uint32_t label_n;
-    heft_map_t label_of_hash;
+    heft_texts_t labels;
     uint32_t *frames, *threads; /* labels */
 } collapse_t;
-
-static uint64_t hash(const char *p, size_t n)
-{
-    uint64_t h = UINT64_C(0xcbf29ce484222325);
-    for (size_t i = 0; i < n; i++)
-        h = (h ^ (unsigned char)p[i]) * UINT64_C(0x100000001b3);
-    return h;
-}
-
-/* The label of the text that was written behind `off`; it is taken away again if it is known already. */
-static uint32_t end_label(collapse_t *c, size_t off)
-{
-    if (c->texts.failed)
-        return HEFT_NONE;
-    const char *text = c->texts.ptr + off;
-    size_t n = c->texts.n - off;
-    for (uint64_t h = hash(text, n);; h++) { /* the next hash if another text has this one */
-        bool is_new;
-        uint32_t *label = heft_map_put(&c->label_of_hash, h, &is_new);
-        if (label == NULL)
-            return HEFT_NONE;
-        if (is_new) {
-            c->labels[c->label_n] = (span_t){off, n};
-            return *label = c->label_n++;
-        }
-        const span_t *known = &c->labels[*label];
-        if (known->n == n && memcmp(c->texts.ptr + known->off, text, n) == 0) {
-            c->texts.n = off;
-            return *label;
-        }
-    }
-}
 
 static uint32_t label_frame(collapse_t *c, const heft_frame_t *frame)
 {
     const heft_stacks_t *s = c->view->stacks;
     heft_text_t unknown = s->names[HEFT_NAME_UNKNOWN], function = s->names[frame->function];
     heft_text_t file = c->files == NULL ? s->names[s->files[frame->file]] : c->files[frame->file];
-    size_t off = c->texts.n;
-    heft_out_text(&c->texts, function.len == 0 ? unknown : function, HEFT_TEXT_LABEL);
+    size_t off = c->labels.bytes.n;
+    heft_out_text(&c->labels.bytes, function.len == 0 ? unknown : function, HEFT_TEXT_LABEL);
     if (s->files[frame->file] != frame->function) { /* not <interpreter> and the like */
-        heft_out_string(&c->texts, " (");
-        heft_out_text(&c->texts, file.len == 0 ? unknown : file, HEFT_TEXT_LABEL);
+        heft_out_string(&c->labels.bytes, " (");
+        heft_out_text(&c->labels.bytes, file.len == 0 ? unknown : file, HEFT_TEXT_LABEL);
         if (frame->line != 0) {
-            heft_out_string(&c->texts, ":");
-            heft_out_number(&c->texts, frame->line);
+            heft_out_string(&c->labels.bytes, ":");
+            heft_out_number(&c->labels.bytes, frame->line);
         }
-        heft_out_string(&c->texts, ")");
+        heft_out_string(&c->labels.bytes, ")");
     }
-    return end_label(c, off);
+    return heft_texts_end(&c->labels, off);
 }
 
 static uint32_t label_thread(collapse_t *c, const heft_thread_t *thread)
 {
     const heft_reader_t *reader = c->view->stacks->reader;
-    size_t off = c->texts.n;
-    heft_out_string(&c->texts, "thread ");
+    size_t off = c->labels.bytes.n;
+    heft_out_string(&c->labels.bytes, "thread ");
     if (thread->name != 0)
-        heft_out_text(&c->texts, heft_reader_string(reader, thread->name), HEFT_TEXT_LABEL);
-    heft_out_string(&c->texts, thread->name != 0 ? " (" : "(");
-    heft_out_number(&c->texts, thread->native_id);
-    heft_out_string(&c->texts, ")");
-    return end_label(c, off);
+        heft_out_text(&c->labels.bytes, heft_reader_string(reader, thread->name), HEFT_TEXT_LABEL);
+    heft_out_string(&c->labels.bytes, thread->name != 0 ? " (" : "(");
+    heft_out_number(&c->labels.bytes, thread->native_id);
+    heft_out_string(&c->labels.bytes, ")");
+    return heft_texts_end(&c->labels, off);
 }
 
 static bool make_labels(collapse_t *c)
 {
     const heft_stacks_t *s = c->view->stacks;
     uint32_t thread_n = s->reader->header.thread_n;
-    c->labels = malloc(((size_t)s->frame_n + thread_n + 1) * sizeof *c->labels);
     c->frames = malloc(((size_t)s->frame_n + 1) * sizeof *c->frames);
     c->threads = malloc(((size_t)thread_n + 1) * sizeof *c->threads);
-    bool ok = c->labels != NULL && c->frames != NULL && c->threads != NULL;
-    for (uint32_t i = 0; ok && i < s->frame_n; i++) {
+    bool ok = c->frames != NULL && c->threads != NULL;
+    for (uint32_t i = 0; ok && i < s->frame_n; i++)
         c->frames[i] = label_frame(c, &s->frames[i]);
-        ok = c->frames[i] != HEFT_NONE;
-    }
-    for (uint32_t i = 0; ok && i < thread_n; i++) {
+    for (uint32_t i = 0; ok && i < thread_n; i++)
         c->threads[i] = label_thread(c, &s->reader->threads[i]);
-        ok = c->threads[i] != HEFT_NONE;
-    }
-    return ok;
+    return ok && !c->labels.bytes.failed;
 }
 
 static bool has_threads(const heft_view_t *view)
@@ -138,8 +93,8 @@ static bool write_lines(const collapse_t *c, const heft_paths_t *paths, heft_out
         for (uint32_t at = p; at != 0; at = paths->paths[at].up)
             stack[depth++] = paths->paths[at].label;
         while (depth-- > 0) {
-            const span_t *label = &c->labels[stack[depth]];
-            heft_out_bytes(out, c->texts.ptr + label->off, label->n);
+            heft_text_t label = heft_texts_get(&c->labels, stack[depth]);
+            heft_out_bytes(out, label.ptr, label.len);
             heft_out_string(out, depth == 0 ? " " : ";");
         }
         heft_out_number(out, amounts[p].bytes);
@@ -154,14 +109,11 @@ bool heft_collapsed_write(const heft_view_t *view, const heft_text_t *files, hef
 {
     collapse_t c = {.view = view, .files = files};
     heft_paths_t paths = {0};
-    heft_map_init(&c.label_of_hash);
     bool ok = make_labels(&c) &&
               heft_paths_init(&paths, view->stacks, c.frames, has_threads(view) ? c.threads : NULL) &&
               write_lines(&c, &paths, out);
     heft_paths_done(&paths);
-    heft_map_done(&c.label_of_hash);
-    heft_out_done(&c.texts);
-    free(c.labels);
+    heft_texts_done(&c.labels);
     free(c.frames);
     free(c.threads);
     return ok;

@@ -13,6 +13,7 @@
 
 #include "base/compiler.h"
 #include "export/paths.h"
+#include "export/texts.h"
 
 /* Field numbers of profile.proto. */
 enum {
@@ -35,14 +36,12 @@ typedef struct {
     const heft_stacks_t *stacks;
     heft_out_t *out;
     heft_out_t message, nested; /* scratch */
-    heft_out_t strings;         /* the table, field by field */
-    uint64_t string_n;
-    uint64_t *names, *threads; /* by name, by thread: its string, 0 = not met */
-    bool *lines, *functions;   /* by key: written; ids are keys + 1 */
-    uint32_t *first_lines;     /* by function key: of its def, 0 = not known */
+    heft_texts_t strings;
+    uint32_t *names;         /* by name: its string, 0 = not met */
+    bool *lines, *functions; /* by key: written; ids are keys + 1 */
+    uint32_t *first_lines;   /* by function key: of its def, 0 = not known */
     heft_paths_t paths;
     heft_amount_t *amounts[2]; /* by path; [1]: inuse */
-    uint64_t thread_label, thread_id_label, pid_label;
 } pprof_t;
 
 /* ---- protobuf ------------------------------------------------------------------------------------------------- */
@@ -78,20 +77,18 @@ static void put_message(heft_out_t *out, uint32_t field, heft_out_t *from)
 
 /* ---- tables --------------------------------------------------------------------------------------------------- */
 
-/* A new string of the table.  Number 0 is the empty one. */
-static uint64_t add_string(pprof_t *w, heft_text_t text)
+/* Its number in the table; 0 is the empty one. */
+static uint32_t string_of(pprof_t *w, heft_text_t text)
 {
-    if (text.len == 0)
-        return 0;
-    heft_out_text(&w->nested, text, HEFT_TEXT_PLAIN);
-    put_message(&w->strings, STRING, &w->nested);
-    return ++w->string_n;
+    size_t off = w->strings.bytes.n;
+    heft_out_text(&w->strings.bytes, text, HEFT_TEXT_PLAIN);
+    return heft_texts_end(&w->strings, off);
 }
 
-static uint64_t string_of_name(pprof_t *w, uint32_t name)
+static uint32_t string_of_name(pprof_t *w, uint32_t name)
 {
     if (w->names[name] == 0)
-        w->names[name] = add_string(w, w->stacks->names[name]);
+        w->names[name] = string_of(w, w->stacks->names[name]);
     return w->names[name];
 }
 
@@ -147,19 +144,11 @@ static void find_first_lines(pprof_t *w)
 
 /* ---- samples -------------------------------------------------------------------------------------------------- */
 
-static uint64_t string_of_thread(pprof_t *w, uint32_t thread)
-{
-    const heft_thread_t *t = &w->stacks->reader->threads[thread];
-    if (w->threads[thread] == 0 && t->name != 0)
-        w->threads[thread] = add_string(w, heft_reader_string(w->stacks->reader, t->name));
-    return w->threads[thread];
-}
-
-static void put_label(pprof_t *w, uint64_t key, uint64_t string, uint64_t number)
+static void put_label(pprof_t *w, const char *key, uint32_t string, uint64_t number)
 {
     if (string == 0 && number == 0)
         return;
-    put_number(&w->nested, 1, key);
+    put_number(&w->nested, 1, string_of(w, heft_text_of(key)));
     put_number(&w->nested, 2, string);
     put_number(&w->nested, 3, number);
     put_message(&w->message, 3, &w->nested);
@@ -180,10 +169,11 @@ static void write_sample(pprof_t *w, uint32_t path, heft_out_t *ids)
     put_message(&w->message, 2, &w->nested);
     uint32_t thread = s->vertices[paths[path].vertex].thread;
     if (thread != HEFT_NONE) {
-        put_label(w, w->thread_label, string_of_thread(w, thread), 0);
-        put_label(w, w->thread_id_label, 0, s->reader->threads[thread].native_id);
+        const heft_thread_t *t = &s->reader->threads[thread];
+        put_label(w, "thread", string_of(w, heft_reader_string(s->reader, t->name)), 0);
+        put_label(w, "thread_id", 0, t->native_id);
     }
-    put_label(w, w->pid_label, 0, s->reader->header.pid);
+    put_label(w, "pid", 0, s->reader->header.pid);
     put_message(w->out, SAMPLE, &w->message);
 }
 
@@ -198,9 +188,6 @@ static bool write_samples(pprof_t *w)
     heft_paths_sum(&w->paths, w->profile->alloc, HEFT_PATHS_ALL, w->amounts[0], NULL);
     if (w->profile->inuse != NULL)
         heft_paths_sum(&w->paths, w->profile->inuse, HEFT_PATHS_ALL, w->amounts[1], NULL);
-    w->thread_label = add_string(w, heft_text_of("thread"));
-    w->thread_id_label = add_string(w, heft_text_of("thread_id"));
-    w->pid_label = add_string(w, heft_text_of("pid"));
     for (uint32_t p = 1; p < w->paths.path_n; p++) {
         if (!heft_amount_is_zero(w->amounts[0][p]) || !heft_amount_is_zero(w->amounts[1][p]))
             write_sample(w, p, &ids);
@@ -213,8 +200,8 @@ static bool write_samples(pprof_t *w)
 
 static void write_type(pprof_t *w, uint32_t field, const char *type, const char *unit)
 {
-    put_number(&w->message, 1, add_string(w, heft_text_of(type)));
-    put_number(&w->message, 2, add_string(w, heft_text_of(unit)));
+    put_number(&w->message, 1, string_of(w, heft_text_of(type)));
+    put_number(&w->message, 2, string_of(w, heft_text_of(unit)));
     put_message(w->out, field, &w->message);
 }
 
@@ -228,7 +215,7 @@ static void write_head(pprof_t *w)
         write_type(w, TYPE, "inuse_space", "bytes");
     }
     put_number(&w->message, 1, 1);
-    put_number(&w->message, 5, add_string(w, w->profile->executable));
+    put_number(&w->message, 5, string_of(w, w->profile->executable));
     for (uint32_t has = 7; has <= 9; has++) /* functions, file names, line numbers: nothing is to be looked up */
         put_number(&w->message, has, 1);
     put_message(w->out, MAPPING, &w->message);
@@ -237,8 +224,19 @@ static void write_head(pprof_t *w)
     write_type(w, PERIOD_TYPE, "space", "bytes");
     put_number(w->out, PERIOD, h->interval_bytes == 0 ? 1 : h->interval_bytes);
     for (size_t i = 0; i < w->profile->comment_n; i++)
-        put_number(w->out, COMMENT, add_string(w, w->profile->comments[i]));
-    put_number(w->out, DEFAULT, add_string(w, w->profile->default_type));
+        put_number(w->out, COMMENT, string_of(w, w->profile->comments[i]));
+    put_number(w->out, DEFAULT, string_of(w, w->profile->default_type));
+}
+
+/* False: no memory, for any of them. */
+static bool write_strings(pprof_t *w)
+{
+    for (uint32_t i = 0; i < w->strings.n && !w->strings.bytes.failed; i++) {
+        heft_text_t text = heft_texts_get(&w->strings, i);
+        heft_out_bytes(&w->message, text.ptr, text.len);
+        put_message(w->out, STRING, &w->message);
+    }
+    return !w->strings.bytes.failed;
 }
 
 /* Paths are told apart by line, and by thread. */
@@ -263,32 +261,28 @@ static bool make_tables(pprof_t *w)
 {
     const heft_stacks_t *s = w->stacks;
     w->names = calloc(s->name_n, sizeof *w->names);
-    w->threads = calloc((size_t)s->reader->header.thread_n + 1, sizeof *w->threads);
     w->lines = calloc(s->line_n, sizeof *w->lines);
     w->functions = calloc(s->function_n, sizeof *w->functions);
     w->first_lines = calloc(s->function_n, sizeof *w->first_lines);
-    return w->names != NULL && w->threads != NULL && w->lines != NULL && w->functions != NULL && w->first_lines != NULL;
+    return w->names != NULL && w->lines != NULL && w->functions != NULL && w->first_lines != NULL;
 }
 
 bool heft_pprof_write(const heft_pprof_t *profile, heft_out_t *out)
 {
     pprof_t w = {.profile = profile, .stacks = profile->alloc->stacks, .out = out};
     HEFT_ASSERT(profile->inuse == NULL || profile->inuse->stacks == w.stacks);
-    put_message(&w.strings, STRING, &w.nested); /* number 0: empty */
-    bool ok = make_tables(&w) && make_paths(&w);
+    bool ok = string_of(&w, heft_text_of("")) == 0 && make_tables(&w) && make_paths(&w);
     if (ok) {
         find_first_lines(&w);
         write_head(&w);
         ok = write_samples(&w);
     }
-    heft_out_bytes(out, w.strings.ptr, w.strings.n);
-    ok = ok && !out->failed && !w.strings.failed;
+    ok = ok && write_strings(&w) && !out->failed;
     heft_paths_done(&w.paths);
     heft_out_done(&w.message);
     heft_out_done(&w.nested);
-    heft_out_done(&w.strings);
+    heft_texts_done(&w.strings);
     free(w.names);
-    free(w.threads);
     free(w.lines);
     free(w.functions);
     free(w.first_lines);
