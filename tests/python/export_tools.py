@@ -26,7 +26,9 @@ def brief():
 
 class Keeper:
     def keep(self, n):
-        self.kept = [bytearray(100) for _ in range(n)]
+        self.kept = []
+        for _ in range(n):
+            self.kept.append(bytearray(100))
 
 table = rows(2000)
 brief()

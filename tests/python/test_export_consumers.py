@@ -68,7 +68,7 @@ def test_pprof_keeps_names(recorded: Workplace, pprof: Callable[..., str]) -> No
     path = str(export(recorded, "live.pb.gz", "--live"))
     lines = pprof("-top", "-lines", "-nodefraction=0", "-nodecount=100000", path)
     assert re.search(r" <module> .*app\.py:\d+", lines)
-    assert re.search(r" Keeper\.keep .*app\.py:15", lines)
+    assert re.search(r" Keeper\.keep .*app\.py:17", lines)
     assert "[python]" not in lines
     peek = pprof("-peek", r"^Keeper\.keep$", path)
     assert re.search(r"Thread\.run\n.*Keeper\.keep", peek)
@@ -99,7 +99,7 @@ def test_flame_graph(recorded: Workplace, words: list[str]) -> None:
     result = recorded.command([program, *words[1:], str(path)])
     assert result.code == 0, result.err
     assert result.err == ""
-    assert "Keeper.keep (app.py:15)" in result.out
+    assert "Keeper.keep (app.py:17)" in result.out
     whole = re.search(r"<title>all \(([\d,]+) \w+, 100", result.out)
     assert whole is not None
     assert int(whole[1].replace(",", "")) == totals(recorded, "--live")[0]
@@ -188,7 +188,7 @@ def test_duckdb(recorded: Workplace, moment: str) -> None:
     assert sums == [totals(recorded, f"--{moment}")]
     if moment == "live":
         question = f"select function, line, stack[2].function from '{path}' order by bytes desc limit 1"
-        assert duckdb.sql(question).fetchall() == [("Keeper.keep", 15, "Thread.run")]
+        assert duckdb.sql(question).fetchall() == [("Keeper.keep", 17, "Thread.run")]
     lines = export(recorded, "app.csv", f"--{moment}")
     assert duckdb.sql(f"select sum(bytes)::bigint from read_csv('{lines}')").fetchall() == [sums[0][:1]]
 
