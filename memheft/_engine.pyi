@@ -14,6 +14,8 @@ _Row: TypeAlias = tuple[int, int, int, int, object, int, int | None, int | None,
 _Frame: TypeAlias = tuple[int, int, int, str, str, str | None]
 # depth, frame id or -1, thread index or -1, bytes, blocks, inclusive bytes, inclusive blocks, is it recursive
 _TreeRow: TypeAlias = tuple[int, int, int, int, int, int, int, bool]
+# what is shown, its name, thread index (-1: of no thread, -2: of all), number of blocks in place of bytes
+_Profile: TypeAlias = tuple[View, bytes, int, bool]
 
 class EngineError(Exception):
     """A recording that cannot be read; the message is one line and names no path."""
@@ -52,6 +54,7 @@ class View:
     def frames(self) -> list[_Frame]: ...
     def rows(self, by: _By, /) -> list[_Row]: ...
     def tree(self, inverted: bool, /) -> list[_TreeRow]: ...
+    def collapsed(self, files: list[bytes], /) -> bytes: ...
 
 @final
 class Recording:
@@ -73,3 +76,17 @@ class Recording:
     def view(
         self, moment: _Moment, temporary: int, classes: bytes, own: bool, keep: int, pattern: bytes | None, /
     ) -> View: ...
+    def pprof(
+        self,
+        alloc: View,
+        inuse: View | None,
+        default_type: str,
+        executable: bytes,
+        comments: list[bytes],
+        time_ns: int,
+        duration_ns: int,
+        /,
+    ) -> bytes: ...
+    def speedscope(
+        self, profiles: list[_Profile], active: int, name: bytes, exporter: str, /
+    ) -> bytes: ...

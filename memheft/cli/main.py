@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 VERBS = {
     "run": "record every allocation of a program; say where its peak was",
     "report": "where the memory is: by line, function, file, thread, stack",
+    "export": "for other tools: pprof, speedscope, flame graphs, CSV, Parquet",
     "info": "what a recording is, how it was taken, whether it is complete",
 }
 
@@ -28,6 +29,7 @@ memheft says where the memory of a Python program is.
   memheft run -m pytest tests         the same for a module
   memheft report                      the last recording, line by line
   memheft report app.7.heft --tree    as a tree of calls
+  memheft export -o app.pb.gz         for another tool, here pprof
   memheft info app.7.heft             what a recording is, and if it is complete
 
 verbs (may be abbreviated; memheft VERB --help says more):
@@ -73,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(args: list[str]) -> int:
     if not args:
-        raise UsageError("no verb given", "run, report or info; memheft --help says more")
+        raise UsageError("no verb given", "run, report, export or info; memheft --help says more")
     first, rest = args[0], args[1:]
     if first in ("--version", "-V"):
         print(f"memheft {__version__}")
@@ -109,6 +111,10 @@ def _verb(word: str) -> Callable[[list[str]], int]:
         from memheft.cli import report
 
         return report.main
+    if found[0] == "export":
+        from memheft.cli import export
+
+        return export.main
     from memheft.cli import info
 
     return info.main
