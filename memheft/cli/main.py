@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 VERBS = {
     "run": "record every allocation of a program; say where its peak was",
     "report": "where the memory is: by line, function, file, thread, stack",
+    "plot": "memory over time, of one or more recordings, as SVG or PNG",
     "info": "what a recording is, how it was taken, whether it is complete",
 }
 
@@ -73,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(args: list[str]) -> int:
     if not args:
-        raise UsageError("no verb given", "run, report or info; memheft --help says more")
+        raise UsageError("no verb given", "run, report, plot or info; memheft --help says more")
     first, rest = args[0], args[1:]
     if first in ("--version", "-V"):
         print(f"memheft {__version__}")
@@ -109,6 +110,10 @@ def _verb(word: str) -> Callable[[list[str]], int]:
         from memheft.cli import report
 
         return report.main
+    if found[0] == "plot":
+        from memheft.cli import plot
+
+        return plot.main
     from memheft.cli import info
 
     return info.main
