@@ -19,6 +19,7 @@ VERBS = {
     "run": "record every allocation of a program; say where its peak was",
     "report": "where the memory is: by line, function, file, thread, stack",
     "export": "for other tools: pprof, speedscope, flame graphs, CSV, Parquet",
+    "plot": "memory over time, of one or more recordings, as SVG or PNG",
     "info": "what a recording is, how it was taken, whether it is complete",
 }
 
@@ -75,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(args: list[str]) -> int:
     if not args:
-        raise UsageError("no verb given", "run, report, export or info; memheft --help says more")
+        raise UsageError("no verb given", "run, report, export, plot or info; memheft --help says more")
     first, rest = args[0], args[1:]
     if first in ("--version", "-V"):
         print(f"memheft {__version__}")
@@ -115,6 +116,10 @@ def _verb(word: str) -> Callable[[list[str]], int]:
         from memheft.cli import export
 
         return export.main
+    if found[0] == "plot":
+        from memheft.cli import plot
+
+        return plot.main
     from memheft.cli import info
 
     return info.main

@@ -28,6 +28,7 @@ Say where the memory of a recorded program was.
   memheft report --total --by function     all allocations, by function
   memheft report --tree                    who called whom; --tree --inverted
   memheft report --lines load.py           source with bytes beside each line
+  memheft report --plot                    memory over time
   memheft report --own                     charge libraries to the calling line
                                            of your own code
 """
@@ -60,6 +61,7 @@ def parser() -> Parser:
         "--fold", metavar="PERCENT", help="with --tree: fold smaller branches (default: 1; JSON: 0)"
     )
     form.add_argument("--limit", metavar="N", help="rows to show (default: 20; JSON: all; 0: all)")
+    form.add_argument("--plot", action="store_true", help="live and resident memory over time")
     form.add_argument("--json", action="store_true", help="as JSON")
 
     add_filters(made)
@@ -73,10 +75,15 @@ def main(args: Sequence[str]) -> int:
     limit = _number(options.limit, "--limit")
     fold = _percent(options.fold)
     _check_form(options)
+    options.moment = options.moment or "peak"
     if options.inverted and not options.tree:
         raise UsageError("--inverted goes with --tree", "memheft report --tree --inverted")
     if fold is not None and not options.tree:
         raise UsageError("--fold goes with --tree", "memheft report --tree --fold 5")
+
+    if options.plot:
+        _plot(options)
+        return 0
 
     from memheft.views.progress import Progress
 
@@ -95,6 +102,11 @@ def main(args: Sequence[str]) -> int:
 
 def _check_form(options: argparse.Namespace) -> None:
     """A report has one form."""
+    if options.plot:
+        for option, value in vars(options).items():
+            if value and option not in ("file", "plot", "json"):
+                name = "--" + (value if option == "moment" else option.replace("_", "-"))
+                raise UsageError(f"{name} does not go with --plot: a plot is of all memory over time")
     if options.tree and options.by:
         raise UsageError(
             f"--by {options.by} does not go with --tree: a tree is made of lines",
@@ -258,6 +270,28 @@ def _lines(query: Report, view: _engine.View, limit: int | None) -> None:
     if annotated.text is None:
         paper.line("(its source is not in the recording, or was changed since)", "warning")
     _end(paper, query, view, lines.table(annotated, whole, every_line=limit == 0), "with calls")
+
+
+def _plot(options: argparse.Namespace) -> None:
+    from memheft.cli.plot import timeline_of
+    from memheft.views import documents, notices, plot, sizes
+    from memheft.views.paper import Paper
+    from memheft.views.text import clean
+
+    recording = open_recording(options.file)
+    timeline = timeline_of(recording)
+    if options.json:
+        documents.write(documents.timeline(recording, timeline))
+        return
+    paper = Paper()
+    paper.line(f"{clean(recording.label)}: memory over {sizes.duration(timeline.end_ns)}", "title")
+    if options.file is None:
+        paper.line(f"from {clean(last.shown(recording.path))}", "quiet")
+    characters = plot.BLOCKS if paper.draws_blocks else plot.ASCII
+    for spans in plot.draw(timeline, paper.width or plot.WIDTH, characters):
+        paper.spans(spans)
+    for text in notices.of_sums(recording):
+        paper.line(f"note: {text}", "warning")
 
 
 def _begin(query: Report, view: _engine.View) -> tuple[Paper, Sources, int]:

@@ -12,6 +12,7 @@ from memheft.views.rows import Json, Rows, others
 
 if TYPE_CHECKING:
     from memheft import _engine
+    from memheft.views.timeline import Timeline
 
 VERSION = 1
 STATES = {1: "created", 2: "running", 3: "sealed", 4: "closed"}
@@ -115,6 +116,18 @@ def info(opened: Opened) -> Json:
     if header["check_compared"]:
         out["check"] = {"compared": header["check_compared"], "mismatches": header["check_mismatches"]}
     return out
+
+
+def timeline(opened: Opened, points: Timeline) -> Json:
+    """memheft.timeline: memory over time."""
+    return {
+        "schema": "memheft.timeline",
+        "version": VERSION,
+        "recording": recording(opened),
+        "interval_ns": points.interval_ns,
+        "live_bytes": points.live,
+        "resident_bytes": points.resident,
+    }
 
 
 def write(document: Json) -> None:

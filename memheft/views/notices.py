@@ -43,6 +43,17 @@ def of(recording: Opened, view: _engine.View, kind: Kind) -> list[str]:
     return _of_its_end(recording) + of_losses(recording, view) + of_cut_paths_in(recording, view, kind)
 
 
+def of_sums(recording: Opened) -> list[str]:
+    """What concerns the sums of all blocks, whichever line they are of."""
+    header = recording.header
+    out = _of_its_end(recording)
+    if recording.state != CREATED and header["lost_events"]:
+        out.append(_lost(header["lost_events"]))
+    if recording.state != CREATED and header["flags"] & FLAG_CONTRADICTION:
+        out.append(_CONTRADICTION)
+    return out
+
+
 def _of_its_end(recording: Opened) -> list[str]:
     header = recording.header
     if recording.never_began:
@@ -81,15 +92,14 @@ def of_losses(recording: Opened, view: _engine.View, bytes_of: str = "these byte
     if recording.state == CREATED:
         return out
     if header["lost_events"]:
-        lost = sizes.plural(header["lost_events"], "block")
-        out.append(f"{lost} could not be recorded: there was no memory for them")
+        out.append(_lost(header["lost_events"]))
     if flags & FLAG_DISK_FULL or header["cut_events"]:
         full = "the disk was full" if flags & FLAG_DISK_FULL else "the tree of calls was full"
         out.append(f"{full}: {_misplaced(recording, view, bytes_of)}")
     if flags & FLAG_FILE_GONE:
         out.append("the recording's file was deleted or moved while the program ran")
     if flags & FLAG_CONTRADICTION:
-        out.append("the counters did not add up at the end: do not rely on the numbers; please report this")
+        out.append(_CONTRADICTION)
     if flags & FLAG_LATE_END:
         out.append(
             "the program dropped its exit handlers: --live shows what was left after Python's teardown"
@@ -99,6 +109,13 @@ def of_losses(recording: Opened, view: _engine.View, bytes_of: str = "these byte
     if flags & FLAG_FULL_WALK:
         out.append("stacks were walked in full (slower, just as exact)")
     return out
+
+
+_CONTRADICTION = "the counters did not add up at the end: do not rely on the numbers; please report this"
+
+
+def _lost(blocks: int) -> str:
+    return f"{sizes.plural(blocks, 'block')} could not be recorded: there was no memory for them"
 
 
 def _misplaced(recording: Opened, view: _engine.View, bytes_of: str) -> str:
