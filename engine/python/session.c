@@ -109,6 +109,7 @@ PyObject *heft_session_stop(PyObject *module, PyObject *unused)
         return NULL;
     }
     heft_recorder_seal();
+    heft_ledger_close(&heft_rec.ledger, HEFT_EXIT_UNKNOWN); /* complete, and the process goes on: there is no status */
     heft_recorder_close();
     Py_RETURN_NONE;
 }

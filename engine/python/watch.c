@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* create() and Watch, see memheft/_engine.pyi.
+/* create(), add_source() and Watch, see memheft/_engine.pyi.
  *
  * The watcher is a process of its own that sleeps until the program has ended.  Two things wake it: the program's
  * header (state CLOSED: it is about to leave exit() and waits for us) and the program's death (pidfd).  A thread turns
@@ -46,6 +46,28 @@ PyObject *heft_watch_create(PyObject *module, PyObject *args)
         PyErr_SetFromErrnoWithFilename(PyExc_OSError, name);
     }
     PyBuffer_Release(&meta);
+    Py_DECREF(path);
+    if (error != 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+PyObject *heft_watch_add_source(PyObject *module, PyObject *args)
+{
+    PyObject *path = NULL;
+    Py_buffer blob;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "O&y*:add_source", PyUnicode_FSConverter, &path, &blob))
+        return NULL;
+    int fd = open(PyBytes_AS_STRING(path), O_RDWR | O_CLOEXEC);
+    int error = fd < 0 ? errno : heft_finish_add_source(fd, blob.buf, (size_t)blob.len);
+    if (fd >= 0)
+        close(fd);
+    if (error != 0) {
+        errno = error;
+        PyErr_SetFromErrnoWithFilename(PyExc_OSError, PyBytes_AS_STRING(path));
+    }
+    PyBuffer_Release(&blob);
     Py_DECREF(path);
     if (error != 0)
         return NULL;

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import sys
 
+from memheft import loading
 from memheft.cli.errors import HeftError
+from memheft.errors import Error
 
 
 def require() -> None:
     """Import `memheft._engine`, so that a later import of it is sure to work."""
     try:
-        import memheft._engine  # noqa: F401
-    except ImportError as error:
-        import platform
-
-        python = f"{platform.python_implementation()} {platform.python_version()}"
+        loading.require()
+    except Error as error:
         raise HeftError(
-            f"the engine of memheft cannot be loaded into {python}: {error}",
+            str(error),
             f"install it for this interpreter: {sys.executable} -m pip install memheft",
             code="unsupported",
         ) from error

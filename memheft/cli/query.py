@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import fnmatch
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -117,18 +116,8 @@ class Query:
             raise UsageError("these filters leave nothing", "leave out --only or one of --no-...")
         self.pattern: bytes | None = None
         if options.match:
-            self.pattern = bytes(self._matches(file, options.match) for file in recording.files)
+            self.pattern = bytes(recording.names.matches(file, options.match) for file in recording.files)
             self.filters += [f"--match={pattern}" for pattern in options.match]
-
-    def _matches(self, file: str, patterns: list[str]) -> bool:
-        names = (file, self.recording.names.short(file))
-        for pattern in patterns:
-            if any(char in pattern for char in "*?["):
-                if any(fnmatch.fnmatchcase(name, pattern) for name in names):
-                    return True
-            elif any(pattern in name for name in names):
-                return True
-        return False
 
     @property
     def drops_rows(self) -> bool:
