@@ -26,6 +26,7 @@ Write a recording for other tools.
   memheft export -o app.pb.gz              pprof, Pyroscope, Parca, Perfetto
   memheft export -o app.speedscope.json    speedscope.app
   memheft export -o app.collapsed          flamegraph.pl, inferno, speedscope
+  memheft export -o app.trace.json         ui.perfetto.dev: memory over time
   memheft export -o app.parquet --by stack DuckDB, pandas, polars, Spark
   memheft export app.7.heft --format csv   to stdout
 """
@@ -55,7 +56,7 @@ FORMATS = {
     "collapsed": Format(
         (".collapsed", ".folded"), then="flamegraph.pl --countname=bytes --colors=mem {} > flame.svg"
     ),
-    "chrome": Format((".trace.json",)),
+    "chrome": Format((".trace.json",), kind="sizes"),
     "csv": Format((".csv",), is_table=True, kind="with calls"),
     "json": Format((".json",), is_table=True, kind="with calls"),
     "parquet": Format((".parquet",), is_binary=True, is_table=True, kind="with calls"),
@@ -105,11 +106,7 @@ def main(args: Sequence[str]) -> int:
         query = Query(recording, options, span)
         view = query.view()
     if name == "chrome":
-        raise HeftError(
-            "this recording has no timeline: a Chrome trace would be empty",
-            "speedscope shows its stacks in the order of their first allocation",
-            code="no-timeline",
-        )
+        _check_timeline(query)
     with Progress(f"writing {name}"):
         pieces = _pieces(name, query, view)
         if path is None and options.output not in (None, output.STDOUT):
@@ -149,6 +146,18 @@ def _require_arrow(name: str) -> None:
         ) from error
 
 
+def _check_timeline(query: Query) -> None:
+    if query.filters or query.moment != "peak":
+        option = query.filters[0] if query.filters else f"--{query.moment}"
+        raise UsageError(f"{option} does not go with chrome: it has the whole program at all times")
+    if query.recording.engine.timeline is None:
+        raise HeftError(
+            "this recording has no timeline: a Chrome trace would be empty",
+            "speedscope shows its stacks in the order of their first allocation",
+            code="no-timeline",
+        )
+
+
 def _pieces(name: str, query: Query, view: _engine.View) -> Iterable[bytes]:
     from memheft.views import foreign
 
@@ -158,6 +167,8 @@ def _pieces(name: str, query: Query, view: _engine.View) -> Iterable[bytes]:
         return [foreign.speedscope(query, view)]
     if name == "collapsed":
         return [foreign.collapsed(query.recording, view)]
+    if name == "chrome":
+        return [foreign.chrome(query.recording)]
 
     from memheft.views.rows import Rows
 

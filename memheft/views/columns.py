@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from memheft.views import documents
 from memheft.views.rows import Json, Rows
+from memheft.views.text import well_formed
 
 if TYPE_CHECKING:
     from memheft._engine import _By
@@ -79,11 +80,6 @@ _KEYS: dict[_By, tuple[Column, ...]] = {
 def columns_of(by: _By) -> list[Column]:
     """The columns of a grouping."""
     return [*_NUMBERS, *_KEYS[by]]
-
-
-def well_formed(text: str) -> str:
-    """Text without lone surrogates, which UTF-8 cannot hold: such a one is written out."""
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 # -- CSV ---------------------------------------------------------------------------------------------------

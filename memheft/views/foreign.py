@@ -7,13 +7,15 @@ together here.
 from __future__ import annotations
 
 import gzip
+import json
 import shlex
 from typing import TYPE_CHECKING
 
 from memheft._version import __version__
 from memheft.views import notices, sizes
 from memheft.views.recording import Opened
-from memheft.views.rows import thread_name
+from memheft.views.rows import Json, thread_name
+from memheft.views.text import well_formed
 
 if TYPE_CHECKING:
     from memheft import _engine
@@ -31,6 +33,30 @@ def _encode(text: str) -> bytes:
 def collapsed(recording: Opened, view: _engine.View) -> bytes:
     """Collapsed stacks, with files as reports call them."""
     return view.collapsed([_encode(recording.names.short(file)) for file in recording.files])
+
+
+def chrome(recording: Opened) -> bytes:
+    """A trace of counters: live and resident bytes over time, in microseconds from the start."""
+    pid, timeline, totals = recording.header["pid"], recording.engine.timeline, recording.totals
+    interval, points = timeline or (0, [])
+
+    def event(kind: str, name: str, ns: int, /, **args: object) -> Json:
+        return {"ph": kind, "name": name, "pid": pid, "tid": pid, "ts": ns / 1000, "args": args}
+
+    events = [event("M", "process_name", 0, name=well_formed(recording.label))]
+    for i, (live, resident) in enumerate(points):
+        events.append(event("C", "live", i * interval, bytes=live))
+        if resident is not None:
+            events.append(event("C", "resident", i * interval, bytes=resident))
+    end = max(recording.duration_ns, (len(points) - 1) * interval)
+    events.append(event("C", "live", end, bytes=totals["live_bytes"]))
+    peak = event("i", "peak", recording.header["peak_at_ns"], bytes=totals["peak_bytes"])
+    events.append(peak | {"s": "p"})
+    lines = ",\n".join(json.dumps(one, separators=(",", ":")) for one in events)
+    about = {"memheft": __version__, "command": well_formed(shlex.join(recording.texts("command")))}
+    return (
+        f'{{"displayTimeUnit":"ms","otherData":{json.dumps(about)},"traceEvents":[\n{lines}\n]}}\n'.encode()
+    )
 
 
 # -- pprof -------------------------------------------------------------------------------------------------

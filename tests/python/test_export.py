@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MEMHEFT, Workplace, clean_environment
+from conftest import MEMHEFT, ROOT, Workplace, clean_environment
 from export_tools import (
     MOMENTS,
     PROGRAM,
@@ -154,6 +154,38 @@ def test_collapsed(recorded: Workplace) -> None:
     assert any(stack[0].startswith("thread MainThread (") for stack in stacks)
 
 
+def test_chrome(recorded: Workplace) -> None:
+    document = json.loads(export(recorded, "app.trace.json").read_text("ascii"))
+    known = recorded.memheft("info", "app.heft", "--json").json["totals"]
+    events = document["traceEvents"]
+    assert document["displayTimeUnit"] == "ms"
+    assert (events[0]["ph"], events[0]["name"], events[0]["args"]) == (
+        "M",
+        "process_name",
+        {"name": "app.py"},
+    )
+    live = [event for event in events if event["name"] == "live"]
+    assert {event["ph"] for event in live} == {"C"}
+    times = [event["ts"] for event in live]
+    assert times == sorted(times)
+    assert max(event["args"]["bytes"] for event in live) <= known["peak_bytes"]
+    assert live[-1]["args"] == {"bytes": known["live_bytes"]}
+    resident = [event["args"]["bytes"] for event in events if event["name"] == "resident"]
+    assert all(0 < size < 2**40 for size in resident)
+    (peak,) = [event for event in events if event["ph"] == "i"]
+    assert peak["args"] == {"bytes": known["peak_bytes"]}
+    assert 0 < peak["ts"] * 1000 <= times[-1] * 1000
+    assert len({event["pid"] for event in events}) == 1
+
+
+def test_chrome_needs_a_timeline(workplace: Workplace) -> None:
+    early = str(ROOT / "tests" / "golden" / "format-1.heft")
+    result = workplace.memheft("export", early, "-o", "x.trace.json")
+    assert (result.code, result.out, result.err.count("\n")) == (1, "", 1)
+    assert "this recording has no timeline" in result.err
+    assert not (workplace.folder / "x.trace.json").exists()
+
+
 # -- tables ----------------------------------------------------------------------------------------------
 
 
@@ -248,7 +280,7 @@ def test_hostile_names(workplace: Workplace) -> None:
 def check_every_format(workplace: Workplace) -> Any:
     bytes_, blocks = totals(workplace)
     recording = str(workplace.folder / "app.heft")
-    formats = ("pprof", "collapsed", "speedscope", "csv", "json")
+    formats = ("pprof", "collapsed", "speedscope", "chrome", "csv", "json")
     outputs = {name: workplace.folder / f"out.{name}" for name in formats}
     for name, path in outputs.items():
         words = ["--by", "stack"] if name in ("csv", "json") else []
@@ -259,6 +291,7 @@ def check_every_format(workplace: Workplace) -> Any:
     assert read_speedscope(outputs["speedscope"])["profiles"][0]["endValue"] == bytes_
     assert sum(int(row["bytes"]) for row in read_csv(outputs["csv"])) == bytes_
     assert json.loads(outputs["json"].read_text("utf-8"))["totals"]["bytes"] == bytes_
+    assert json.loads(outputs["chrome"].read_text("utf-8"))["traceEvents"]
     return profile, collapsed
 
 
@@ -359,7 +392,8 @@ def test_a_folder_and_a_link(recorded: Workplace) -> None:
         (["-o", "nowhere/x.csv"], 1, "nowhere does not exist"),
         (["-o", "app.py/x.csv"], 1, "app.py is not a folder"),
         (["-o", "/proc/x.csv"], 1, "cannot write /proc/x.csv"),
-        (["-o", "x.trace.json"], 1, "no timeline"),
+        (["-o", "x.trace.json", "--live"], 2, "--live does not go with chrome"),
+        (["-o", "x.trace.json", "--own"], 2, "--own does not go with chrome"),
         (["-o", "/dev/full", "--format", "csv"], 1, "no space left"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
