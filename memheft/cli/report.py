@@ -57,6 +57,26 @@ def parser() -> Parser:
     made = Parser("report", "[FILE] [options]", DESCRIPTION, EPILOG)
     made.add_argument("file", nargs="?", metavar="FILE", help="a recording")
 
+    add_moments(made)
+    form = made.add_argument_group("form")
+    form.add_argument("--by", choices=GROUPINGS, help="what a row is (default: line)")
+    form.add_argument("--tree", action="store_true", help="a tree of calls, line by line")
+    form.add_argument("--lines", metavar="NAME", help="annotated source of FILE, FUNCTION or FILE:FUNCTION")
+    form.add_argument(
+        "--inverted", action="store_true", help="with --tree: from the lines that allocated to their callers"
+    )
+    form.add_argument(
+        "--fold", metavar="PERCENT", help="with --tree: fold smaller branches (default: 1; JSON: 0)"
+    )
+    form.add_argument("--limit", metavar="N", help="rows to show (default: 20; JSON: all; 0: all)")
+    form.add_argument("--json", action="store_true", help="as JSON")
+
+    add_filters(made)
+    return made
+
+
+def add_moments(made: Parser) -> None:
+    """The options that say which moment is meant."""
     moments = made.add_argument_group("moment").add_mutually_exclusive_group()
     moments.add_argument(
         "--peak", dest="moment", action="store_const", const="peak", help="at the peak (default)"
@@ -73,19 +93,9 @@ def parser() -> Parser:
         help="freed before the thread asked for another N blocks: 1 (default), 2 or 4",
     )
 
-    form = made.add_argument_group("form")
-    form.add_argument("--by", choices=GROUPINGS, help="what a row is (default: line)")
-    form.add_argument("--tree", action="store_true", help="a tree of calls, line by line")
-    form.add_argument("--lines", metavar="NAME", help="annotated source of FILE, FUNCTION or FILE:FUNCTION")
-    form.add_argument(
-        "--inverted", action="store_true", help="with --tree: from the lines that allocated to their callers"
-    )
-    form.add_argument(
-        "--fold", metavar="PERCENT", help="with --tree: fold smaller branches (default: 1; JSON: 0)"
-    )
-    form.add_argument("--limit", metavar="N", help="rows to show (default: 20; JSON: all; 0: all)")
-    form.add_argument("--json", action="store_true", help="as JSON")
 
+def add_filters(made: Parser) -> None:
+    """The options that say whose memory is meant."""
     which = made.add_argument_group("which code")
     which.add_argument("--own", action="store_true", help="charge to the nearest line of your own code")
     which.add_argument(
@@ -97,10 +107,9 @@ def parser() -> Parser:
     which.add_argument(
         "--match", action="append", metavar="PATTERN", help="only files of this name; repeatable"
     )
-    return made
 
 
-def _join_temporary(args: Sequence[str]) -> list[str]:
+def join_temporary(args: Sequence[str]) -> list[str]:
     """`--temporary` takes the next word only if it is a number: `--temporary FILE` is common."""
     out: list[str] = []
     words = list(args)
@@ -117,13 +126,10 @@ def _join_temporary(args: Sequence[str]) -> list[str]:
 
 def main(args: Sequence[str]) -> int:
     """Run the verb."""
-    options = parser().parse_args(_join_temporary(args))
-    span = _span(options.temporary)
-    if span is not None:
-        options.moment = "temporary"
-    options.moment = options.moment or "peak"
-    limit = _number(options.limit, "--limit")
-    fold = _percent(options.fold)
+    options = parser().parse_args(join_temporary(args))
+    span = moment_of(options)
+    limit = number_of(options.limit, "--limit")
+    fold = percent_of(options.fold)
     _check_form(options)
     if options.inverted and not options.tree:
         raise UsageError("--inverted goes with --tree", "memheft report --tree --inverted")
@@ -134,7 +140,7 @@ def main(args: Sequence[str]) -> int:
 
     with Progress("reading the recording"):
         recording = open_recording(options.file)
-        query = Query(recording, options, span or 1)
+        query = Query(recording, options, span)
         view = query.view()
     if options.tree:
         _tree(query, view, fold, limit)
@@ -157,6 +163,15 @@ def _check_form(options: argparse.Namespace) -> None:
         raise UsageError(f"--lines does not go with {other}", "one of them at a time")
 
 
+def moment_of(options: argparse.Namespace) -> int:
+    """Complete the moment that was asked for; the result is the span of temporary blocks."""
+    span = _span(options.temporary)
+    if span is not None:
+        options.moment = "temporary"
+    options.moment = options.moment or "peak"
+    return span or 1
+
+
 def _span(text: str | None) -> int | None:
     if text is None:
         return None
@@ -165,7 +180,8 @@ def _span(text: str | None) -> int | None:
     return int(text)
 
 
-def _number(text: str | None, option: str) -> int | None:
+def number_of(text: str | None, option: str) -> int | None:
+    """The number that an option was given."""
     if text is None:
         return None
     if not text.isdecimal():
@@ -173,7 +189,8 @@ def _number(text: str | None, option: str) -> int | None:
     return int(text)
 
 
-def _percent(text: str | None) -> float | None:
+def percent_of(text: str | None) -> float | None:
+    """The percentage that --fold was given."""
     if text is None:
         return None
     try:
