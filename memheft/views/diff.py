@@ -84,7 +84,7 @@ class Diff:
                 if change is None:
                     change = found[key] = Change(NOTHING, NOTHING, (None, None))
                     if self.by == "line":
-                        change.place = cast("tuple[int, str, int]", key)
+                        change.place = cast("tuple[tuple[int, str, int], str]", key)[0]
                 if side == BEFORE:
                     change.before = (change.before[0] + row[0], change.before[1] + row[1])
                     change.rows = (change.rows[0] or row, None)
@@ -108,12 +108,12 @@ class Diff:
         match, rows = self.matching, self.rows[side].rows
         if self.by == "line":
             for row in rows:
-                file, line, function, *_ = cast("tuple[int, int, str, str, tuple[str, ...]]", row[4])
-                yield match.line(side, file, line, function)
+                file, line, function, module, _ = cast("tuple[int, int, str, str, tuple[str, ...]]", row[4])
+                yield match.line(side, file, line, function), match.maker(side, file, module)
         elif self.by == "function":
             for row in rows:
-                file, function, _ = cast("tuple[int, str, str]", row[4])
-                yield match.file(side, file), match.function(function)
+                file, function, module = cast("tuple[int, str, str]", row[4])
+                yield match.file(side, file), match.function(function), match.maker(side, file, module)
         elif self.by == "file":
             for row in rows:
                 yield match.file(side, cast(int, row[4]))
@@ -270,5 +270,6 @@ def title(matching: Matching, views: tuple[View, View], when: str) -> str:
     before, after = (view.total_bytes for view in views)
     grown = sizes.growth(before, after)
     change = sizes.change(after - before) + (f" ({grown})" if grown else "")
-    blocks = sizes.count_change(views[1].total_blocks - views[0].total_blocks)
-    return f"{label}: {sizes.size(before)} -> {sizes.size(after)} {when}: {change}, {blocks} blocks"
+    more = views[AFTER].total_blocks - views[BEFORE].total_blocks
+    blocks = f"{sizes.count_change(more)} {'block' if abs(more) == 1 else 'blocks'}"
+    return f"{label}: {sizes.size(before)} -> {sizes.size(after)} {when}: {change}, {blocks}"

@@ -227,9 +227,10 @@ class Tree:
     ) -> list[tuple[Branch | list[Branch], bool, str, str]]:
         """What is drawn below a branch, the last first."""
         kept, folded = self.shown(branch, least, limit)
+        # What is folded has a line if it is worth one; if nothing else is shown, the branch itself says it.
         changed = [child for child in folded if child.churn]
-        if sum(child.churn for child in changed) < least and (kept or branch.parent is not None):
-            changed = []  # such a rest is not worth a line
+        if branch.parent is not None and (not kept or sum(child.churn for child in changed) < least):
+            changed = []
         count = len(kept) + bool(changed)
         entries: list[tuple[Branch | list[Branch], bool, str, str]] = []
         for i, child in enumerate(kept):

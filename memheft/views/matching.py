@@ -30,9 +30,11 @@ BEFORE, AFTER = 0, 1
 MODULE = "<module>"
 Line = tuple[int, str, int]  # file, function, line
 Named = tuple[int, str]  # file, function
-Frame = tuple[int, str, int, str | None]  # a line, and what it imports
+Frame = tuple[int, str, int, str, str | None]  # a line, its maker, and what it imports
 
-_DEFINITION = re.compile(r"([ \t]*)(class|def|async[ \t]+def)[ \t]+(\w+)")
+_DEFINITION = re.compile(
+    r"([ \t]*)(?:(class|def|async[ \t]+def)[ \t]+(\w+)|(?:if|try|with|for|while)\b.*:\s*$)"
+)
 _COMPREHENSION = re.compile(r"(\.<locals>)?\.?<(?:list|set|dict)comp>")
 INLINED = (3, 12)  # from this Python on comprehensions are no functions of their own
 
@@ -105,6 +107,8 @@ def _spans(text: list[str]) -> dict[str, list[range]]:
             continue
         indentation = len(found[1].expandtabs())
         leave(indentation, number)
+        if found[3] is None:
+            continue  # a block, which may hold definitions
         name = (standing[-1][2] if standing else "") + found[3]
         standing.append((indentation, name, name + ("." if found[2] == "class" else ".<locals>."), number))
     leave(0, len(text) + 1)
@@ -160,6 +164,11 @@ class Matching:
             return shared, name, line
         return shared, name, self._moves(shared, name).get(line, -line)
 
+    def maker(self, side: int, file: int, module: str) -> str:
+        """The module of code made at run time: all of it bears one file name, such as `<string>`."""
+        name = self.sides[side].recording.files[file]
+        return module if name.startswith("<") and not name.startswith("<frozen ") else ""
+
     def has_changed(self, place: Line) -> bool:
         """Say whether a line has another text than before."""
         return place[2] in self._changed.get(place[:2], ())
@@ -167,8 +176,8 @@ class Matching:
     def frames(self, side: int) -> list[Frame]:
         """For each frame of a recording a key that equals that of the other's same frame."""
         return [
-            (*self.line(side, file, line, function), imported)
-            for file, line, _, function, _, imported in self.sides[side].frames
+            (*self.line(side, file, line, function), self.maker(side, file, module), imported)
+            for file, line, _, function, module, imported in self.sides[side].frames
         ]
 
     def threads(self, side: int) -> list[Hashable]:

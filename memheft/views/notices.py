@@ -72,7 +72,7 @@ def of_two(before: Opened, after: Opened) -> list[str]:
         out.append(f"recorded by Python {pythons[0]} and {pythons[1]}: a part of the changes is Python's own")
     codes = [recording.exit_code for recording in (before, after)]
     if None not in codes and codes[0] != codes[1]:
-        out.append(f"the programs ended differently: before exited {codes[0]}, after {codes[1]}")
+        out.append(f"the programs ended differently: exit code {codes[0]} before, {codes[1]} after")
     for word, recording in (("before", before), ("after", after)):
         if recording.mode == "sampled":
             every = sizes.size(recording.header["interval_bytes"])
