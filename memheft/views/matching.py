@@ -3,8 +3,9 @@
     files       the same below site-packages, the standard library or the recorded folder; else of the same
                 module; else the main script
     functions   of the same qualified name in the same file
-    lines       of the same text, in order (align.py), in the same function; between those, lines that are
-                alike; without texts, as far from the function's first line
+    lines       of the same text, in order (align.py), in the same function, and those that left the order and
+                occur once; between those, lines that are alike; without texts, as far from the function's
+                first line
 
 A place of a line has a name that both recordings share: (file, function, line), the line being that of the
 recording after, or minus that of the one before if it is gone.
@@ -35,6 +36,7 @@ Frame = tuple[int, str, int, str, str | None]  # a line, its maker, and what it 
 _DEFINITION = re.compile(
     r"([ \t]*)(?:(class|def|async[ \t]+def)[ \t]+(\w+)|(?:if|try|with|for|while)\b.*:\s*$)"
 )
+_IMPORT = re.compile(r"from[\w.]+?import")  # without blanks
 _COMPREHENSION = re.compile(r"(\.<locals>)?\.?<(?:list|set|dict)comp>")
 INLINED = (3, 12)  # from this Python on comprehensions are no functions of their own
 
@@ -289,7 +291,10 @@ def _align(
     out = {ours[one]: theirs[two] for one, two in pairs}
     changed: set[int] = set()
     if whole:
-        out |= _moved_definitions(spans, texts, pairs)
+        for one, two in _crossed(texts, pairs):
+            out[ours[one]] = theirs[two]
+            if texts[0][one] != texts[1][two]:
+                changed.add(theirs[two])
     taken = (set(out), set(out.values()))
     last = (-1, -1)
     for here in [*pairs, (len(ours), len(theirs))]:
@@ -320,17 +325,21 @@ def _align(
     return out, changed
 
 
-def _moved_definitions(
-    spans: list[list[int]], texts: list[list[str]], pairs: list[align.Pair]
-) -> dict[int, int]:
-    """Definitions that have changed places: their own lines belong to what is around, and left its order."""
+def _crossed(texts: list[list[str]], pairs: list[align.Pair]) -> list[align.Pair]:
+    """Indices of lines that left the order and occur once in both: sorted imports, functions that moved."""
     left = []
-    for which, (span, text) in enumerate(zip(spans, texts, strict=True)):
+    for which, text in enumerate(texts):
         done = {pair[which] for pair in pairs}
-        found = {at: line for at, line in enumerate(text) if line.startswith(("def", "class", "asyncdef"))}
-        counts = Counter(found.values())
-        left.append({line: span[at] for at, line in found.items() if counts[line] == 1 and at not in done})
-    return {line: left[1][text] for text, line in left[0].items() if text in left[1]}
+        keys = [_imported(line) for line in text]
+        counts = Counter(keys)
+        left.append({key: at for at, key in enumerate(keys) if key and counts[key] == 1 and at not in done})
+    return [(at, left[1][key]) for key, at in left[0].items() if key in left[1]]
+
+
+def _imported(line: str) -> str:
+    """Of `from a import b` the part that says whence: another name from there is the same import."""
+    found = _IMPORT.match(line)
+    return found[0] if found else line
 
 
 # -- files -------------------------------------------------------------------------------------------------
@@ -388,8 +397,7 @@ def _by_short_name(side: Side, file: int) -> Hashable:
 
 def _by_being_main(side: Side, file: int) -> Hashable:
     name = side.recording.files[file]
-    is_main = "__main__" in side.modules.get(file, ()) and not name.startswith("<")
-    return True if is_main and side.recording.classes[file] == OWN else None
+    return True if "__main__" in side.modules.get(file, ()) and not name.startswith("<") else None
 
 
 def _by_own_name(side: Side, file: int) -> Hashable:

@@ -168,7 +168,7 @@ BODY = st.lists(st.sampled_from([f"x{n} = make({n})" for n in range(6)]), min_si
 def test_lines_of_a_function(
     tmp_path_factory: pytest.TempPathFactory, before: list[str], after: list[str], above: int
 ) -> None:
-    """Lines of the same text: as many as the longest common subsequence has, wherever the function is."""
+    """Lines of the same text: those of the longest common subsequence, and those that occur once."""
     folder = tmp_path_factory.getbasetemp()
 
     def record(name: str, body: list[str], above: int, indentation: str) -> tuple[Opened, int]:
@@ -182,9 +182,15 @@ def test_lines_of_a_function(
     two, second = record("2", after, above, "\t")
     found = match(one, two)
     got = sorted((was[1] - first, now[1] - second) for was, now in pairs(found).items())
-    check_order(got)
-    same = [(was, now) for was, now in got if before[was] == after[now]]
-    assert len(same) == longest(before, after)
+    in_order = set(align.common(before, after))
+    crossed = {
+        (before.index(line), after.index(line))
+        for line in before
+        if before.count(line) == after.count(line) == 1
+    } - in_order
+    assert {(was, now) for was, now in got if before[was] == after[now]} == in_order | crossed
+    check_order([pair for pair in got if pair not in crossed])
+    assert len(in_order) == longest(before, after)
     for was, now in got:
         place = found.line(AFTER, found.sides[AFTER].recording.files.index("/a/m.py"), second + now, "f")
         assert found.has_changed(place) == (before[was] != after[now])
@@ -202,6 +208,19 @@ def test_functions_that_changed_places(tmp_path: Path) -> None:
     expected = {("/a/m.py", was[1]): ("/a/m.py", now[1]) for was, now in zip(lines, moved, strict=True)}
     # (the second function's lines bear the same number in both, by chance)
     assert pairs(found) == expected
+
+
+def test_imports_that_were_sorted(tmp_path: Path) -> None:
+    one = "import os\nfrom typing import (\n    Any,\n    Dict,\n)\nimport abc\nfrom a import b\n"
+    two = "import abc\nfrom collections import (\n    Any,\n    Dict,\n)\nimport os\nfrom typing import Any\n"
+    found = match(
+        opened(tmp_path, "1", [frame("m.py", n, "<module>") for n in (1, 2, 6, 7)], {"m.py": one}),
+        opened(tmp_path, "2", [frame("m.py", n, "<module>") for n in (1, 2, 6, 7)], {"m.py": two}),
+    )
+    moved = {was[1]: now[1] for was, now in pairs(found).items()}
+    assert moved == {1: 6, 2: 7, 6: 1}
+    assert found.has_changed(found.line(BEFORE, 1, 2, "<module>"))
+    assert not found.has_changed(found.line(BEFORE, 1, 1, "<module>"))
 
 
 def test_text_that_looks_like_a_definition(tmp_path: Path) -> None:
