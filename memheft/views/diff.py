@@ -127,8 +127,17 @@ class Diff:
                     yield threads[cast(int, row[4])]
             else:
                 frames = match.frames(side)
+                folded = match.folded(side)
                 for row in rows:
-                    yield threads[row[5]], tuple([frames[frame] for frame in cast("tuple[int, ...]", row[4])])
+                    stack = cast("tuple[int, ...]", row[4])
+                    if folded:
+                        callees = (-1, *stack)
+                        stack = tuple(
+                            frame
+                            for frame, callee in zip(stack, callees, strict=False)
+                            if callee not in folded
+                        )
+                    yield threads[row[5]], tuple([frames[frame] for frame in stack])
 
     # -- JSON --------------------------------------------------------------------------------------------
 

@@ -98,6 +98,7 @@ class Tree:
     def _merge(self, side: int, tree: Iterable[_TreeRow], drop_threads: bool) -> None:
         keys = self._keys[side]
         threads: list[Hashable] = [("thread", name) for name in self.matching.threads(side)]
+        folded = self.matching.folded(side)
         at, branches = side * 4, self._branches
         path = [self.root]
         for depth, frame, thread, own, blocks, inclusive, inclusive_blocks, recursive in tree:
@@ -108,11 +109,21 @@ class Tree:
                 branch = path[-1]
                 inclusive = inclusive_blocks = 0
             else:
-                children = path[-1].children
+                parent = path[-1]
                 key = keys[frame] if frame >= 0 else threads[thread] if thread >= 0 else None
-                found = children.get(key)
+                if folded and self._is_one_function(parent, side, frame, folded):
+                    # Without frames for comprehensions, their lines stand beside those of the function.
+                    if self.inverted or key == keys[parent.frames[side]]:
+                        parent.numbers[at] += own
+                        parent.numbers[at + 1] += blocks
+                        path.append(parent)
+                        continue
+                    parent.numbers[at + 2] -= inclusive
+                    parent.numbers[at + 3] -= inclusive_blocks
+                    parent = parent.parent or parent
+                found = parent.children.get(key)
                 if found is None:
-                    branch = children[key] = Branch(path[-1])
+                    branch = parent.children[key] = Branch(parent)
                     branches.append(branch)
                 else:
                     branch = found
@@ -128,6 +139,14 @@ class Tree:
             numbers[at + 1] += blocks
             numbers[at + 2] += inclusive
             numbers[at + 3] += inclusive_blocks
+
+    def _is_one_function(self, parent: Branch, side: int, frame: int, folded: set[int]) -> bool:
+        """Say whether a frame and the one above are a comprehension and the function around."""
+        above = parent.frames[side]
+        if above < 0 or frame < 0 or (above if self.inverted else frame) not in folded:
+            return False
+        keys = self._keys[side]
+        return keys[above][:2] == keys[frame][:2]
 
     # -- what is shown -----------------------------------------------------------------------------------
 

@@ -182,6 +182,11 @@ class Matching:
             for file, line, _, function, module, imported in self.sides[side].frames
         ]
 
+    def folded(self, side: int) -> set[int]:
+        """The frames of comprehensions that the other Python has not: their callers are the same function."""
+        frames = enumerate(self.sides[side].frames) if self._folds else ()
+        return {at for at, frame in frames if self.function(frame[3]) != frame[3]}
+
     def threads(self, side: int) -> list[Hashable]:
         """For each thread of a recording its name, or how many without a name were before it."""
         out: list[Hashable] = []

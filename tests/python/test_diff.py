@@ -346,6 +346,19 @@ def test_bad_recordings(two: Workplace, bad: int) -> None:
     assert two.memheft("diff", "old.heft", "new").code == 1  # a folder
 
 
+def test_code_without_source(workplace: Workplace) -> None:
+    """Code that was never a file is matched by its distance from the beginning of the function."""
+    for name, above in (("a", 0), ("b", 7)):
+        text = (
+            "\n" * above + "def f():\n    x = bytes(1000)\n    y = bytes(2000)\n    return x, y\nkept = f()\n"
+        )
+        workplace.record(f"exec(compile({text!r}, '/nowhere/made.py', 'exec'))\n")
+        os.rename(workplace.folder / "app.heft", workplace.folder / f"{name}.heft")
+    rows = diff(workplace, "--live", "--match", "made.py", files=("a.heft", "b.heft"))["rows"]
+    lines = {(row["line_before"], row["line_after"]): row["bytes_delta"] for row in rows}
+    assert lines[2, 9] == lines[3, 10] == 0
+
+
 def test_the_last_recording(workplace: Workplace) -> None:
     workplace.record("x = [0] * 1000")
     os.rename(workplace.folder / "app.heft", workplace.folder / "kept.before")

@@ -15,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memheft.views import align, matching
+from memheft.views.diff import Diff
+from memheft.views.diff_tree import Tree
 from memheft.views.matching import AFTER, BEFORE, Matching
 from memheft.views.recording import Opened
 
@@ -306,6 +308,38 @@ def test_comprehensions_that_one_python_inlines(tmp_path: Path) -> None:
     one, two = match(recordings[0], recordings[0]), match(recordings[1], recordings[0])
     assert one.function(names[0]) == names[0]
     assert two.function(names[0]) == "f"
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+@pytest.mark.parametrize("nested", [False, True])
+def test_trees_and_stacks_of_inlined_comprehensions(tmp_path: Path, inverted: bool, nested: bool) -> None:
+    """What is the same program is the same tree."""
+    text = "def f():\n    return [\n        make(x)\n        for x in ()]\ndef make(x):\n    return x\nf()\n"
+    make, main = frame("/a/m.py", 6, "make"), frame("/a/m.py", 7, "<module>")
+    old = [make, frame("/a/m.py", 3, "f.<locals>.<listcomp>"), frame("/a/m.py", 2, "f"), main]
+    if nested:
+        old.insert(1, frame("/a/m.py", 3, "f.<locals>.<listcomp>.<listcomp>"))
+    new = [make, frame("/a/m.py", 3, "f"), main]
+    recordings = []
+    for python, stack in (("3.11.7", old), ("3.12.1", new)):
+        recording = opened(tmp_path, python, [], {"/a/m.py": text}, python=python)
+        data = json.loads(Path(recording.path).read_text())
+        numbers = {key: [10, 1] for key in ("peak", "live", "total", "temporary")}
+        data["stacks"] = [{"thread": 0, "frames": stack, **numbers}]
+        Path(recording.path).write_text(json.dumps(data))
+        recordings.append(Opened(recording.path))
+    for one, two in (recordings, recordings[::-1]):
+        views = (one.view("peak"), two.view("peak"))
+        found = Matching((one, two), views)
+        tree = Tree(found, views, inverted)
+        assert tree.root.churn == 0
+        rows = tree.document({}, 0.0, 0, None)["rows"]
+        assert isinstance(rows, list)
+        shown = [row for row in rows if row["inclusive_bytes_before"] or row["inclusive_bytes_after"]]
+        assert [row["line"] for row in shown] == ([6, 3, 7] if inverted else [7, 3, 6])
+        assert all(row["inclusive_bytes_delta"] == 0 for row in shown)
+        for by in ("stack", "line", "function"):
+            assert {change.delta for change in Diff(found, views, by).changes} == {(0, 0)}
 
 
 def test_definitions() -> None:
