@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from memheft.views import sizes
 from memheft.views.diff import Numbers, head, moved_place, numbers_json
-from memheft.views.matching import AFTER, BEFORE, Matching
+from memheft.views.matching import AFTER, BEFORE, Frame, Matching
 from memheft.views.rows import RECURSIVE, Json, Rows, thread_name
 from memheft.views.table import Cell, Column, Place, Table
 
@@ -145,8 +145,10 @@ class Tree:
         above = parent.frames[side]
         if above < 0 or frame < 0 or (above if self.inverted else frame) not in folded:
             return False
-        keys = self._keys[side]
-        return keys[above][:2] == keys[frame][:2]
+        return self._frame(side, above)[:2] == self._frame(side, frame)[:2]
+
+    def _frame(self, side: int, frame: int) -> Frame:
+        return self.matching.frame[self._keys[side][frame]]
 
     # -- what is shown -----------------------------------------------------------------------------------
 
@@ -198,7 +200,7 @@ class Tree:
             if other is not None and other["file"] != out["file"]:
                 out["file_before"] = other["file"]
             is_there = other is not None and side == AFTER
-            if is_there and self.matching.has_changed(self._keys[side][branch.frames[side]][:3]):
+            if is_there and self.matching.has_changed(self._frame(side, branch.frames[side])[:3]):
                 out["text_changed"] = True
             if branch.recursive:
                 out["recursive"] = True

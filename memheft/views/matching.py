@@ -142,6 +142,7 @@ class Matching:
         # Where only one Python has functions for comprehensions, they are the function around.
         self._folds = all(pythons) and (pythons[0] < INLINED) != (pythons[1] < INLINED)
         self._folded: dict[str, str] = {}
+        self._numbers: dict[Frame, int] = {}
         self._moved: dict[tuple[int, str], dict[int, int]] = {}  # by shared file and function
         self._changed: dict[Named, set[int]] = {}
         self._lines = (self._all_lines(BEFORE), self._all_lines(AFTER))
@@ -175,12 +176,20 @@ class Matching:
         """Say whether a line has another text than before."""
         return place[2] in self._changed.get(place[:2], ())
 
-    def frames(self, side: int) -> list[Frame]:
-        """For each frame of a recording a key that equals that of the other's same frame."""
+    def frames(self, side: int) -> list[int]:
+        """For each frame of a recording a number, that of the other's same frame; see `frame`."""
         return [
-            (*self.line(side, file, line, function), self.maker(side, file, module), imported)
+            self._numbers.setdefault(
+                (*self.line(side, file, line, function), self.maker(side, file, module), imported),
+                len(self._numbers),
+            )
             for file, line, _, function, module, imported in self.sides[side].frames
         ]
+
+    @cached_property
+    def frame(self) -> list[Frame]:
+        """What the numbers of frames stand for, when both sides have theirs."""
+        return list(self._numbers)
 
     def folded(self, side: int) -> set[int]:
         """The frames of comprehensions that the other Python has not: their callers are the same function."""
