@@ -323,6 +323,22 @@ static PyObject *recording_threads(PyObject *self, void *Py_UNUSED(closure))
     return list;
 }
 
+/* Where functions begin; of one name there may be several.  Code 0 is nobody's. */
+static PyObject *recording_functions(PyObject *self, void *Py_UNUSED(closure))
+{
+    const heft_reader_t *r = &((HeftRecording *)self)->reader;
+    uint32_t n = r->header.code_n;
+    PyObject *list = PyList_New(n > 0 ? n - 1 : 0);
+    for (uint32_t i = 1; list != NULL && i < n; i++) {
+        const heft_code_t *code = &r->codes[i];
+        if (!fill(list, i - 1,
+                  PACK(text_as_str(heft_reader_string(r, code->file)), text_as_str(heft_reader_string(r, code->name)),
+                       PyLong_FromUnsignedLong(code->first_line))))
+            Py_CLEAR(list);
+    }
+    return list;
+}
+
 /* ---- Recording.view ------------------------------------------------------------------------------------------ */
 
 static bool parse_moment(const char *name, heft_moment_t *moment)
@@ -716,6 +732,7 @@ static PyGetSetDef recording_getset[] = {
     {"threads", recording_threads, NULL, "(name or None, native id, started_ns) of each thread", NULL},
     {"timeline", recording_timeline, NULL,
      "(interval in ns, [(live bytes, resident bytes or None), ...]) from the start; None without points", NULL},
+    {"functions", recording_functions, NULL, "(file, function, first line) of each code object", NULL},
     {"totals", recording_totals, NULL, "bytes and blocks of the whole recording at each moment", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

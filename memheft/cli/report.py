@@ -71,11 +71,10 @@ def parser() -> Parser:
 def main(args: Sequence[str]) -> int:
     """Run the verb."""
     options = parser().parse_args(join_temporary(args))
-    span = take_moment(options)
-    limit = _number(options.limit, "--limit")
-    fold = _percent(options.fold)
     _check_form(options)
-    options.moment = options.moment or "peak"
+    span = take_moment(options)
+    limit = number_of(options.limit, "--limit")
+    fold = percent_of(options.fold)
     if options.inverted and not options.tree:
         raise UsageError("--inverted goes with --tree", "memheft report --tree --inverted")
     if fold is not None and not options.tree:
@@ -117,7 +116,8 @@ def _check_form(options: argparse.Namespace) -> None:
         raise UsageError(f"--lines does not go with {other}", "one of them at a time")
 
 
-def _number(text: str | None, option: str) -> int | None:
+def number_of(text: str | None, option: str) -> int | None:
+    """A number of rows as it was typed."""
     if text is None:
         return None
     if not text.isdecimal():
@@ -125,7 +125,8 @@ def _number(text: str | None, option: str) -> int | None:
     return int(text)
 
 
-def _percent(text: str | None) -> float | None:
+def percent_of(text: str | None) -> float | None:
+    """What --fold was given."""
     if text is None:
         return None
     try:

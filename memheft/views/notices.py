@@ -75,6 +75,24 @@ def _of_its_end(recording: Opened) -> list[str]:
     return []
 
 
+def of_two(before: Opened, after: Opened) -> list[str]:
+    """What must be known to compare two recordings."""
+    out = []
+    pythons = [recording.text("python") for recording in (before, after)]
+    if all(pythons) and pythons[0] != pythons[1]:
+        out.append(f"recorded by Python {pythons[0]} and {pythons[1]}: a part of the changes is Python's own")
+    codes = [recording.exit_code for recording in (before, after)]
+    if None not in codes and codes[0] != codes[1]:
+        out.append(f"the programs ended differently: exit code {codes[0]} before, {codes[1]} after")
+    for word, recording in (("before", before), ("after", after)):
+        if recording.mode == "sampled":
+            every = sizes.size(recording.header["interval_bytes"])
+            out.append(
+                f"{word} is a sample, one in {every}: its sizes are estimates, small changes mean nothing"
+            )
+    return out
+
+
 def why_not_recorded(recording: Opened) -> str:
     """Why a program ran to its end, and its recording did not begin."""
     if recording.header["flags"] & FLAG_DISK_FULL:
