@@ -54,7 +54,7 @@ def draw(timeline: Timeline, width: int, characters: Characters) -> list[list[Sp
     grid = _fill([live for live, _ in drawn], scale.end, characters)
     _line(grid, [resident for _, resident in drawn], scale.end, characters)
 
-    labels = {row_of(at - 1, scale.end): label for at, label in scale.ticks if at}
+    labels = {at * ROWS // scale.end - 1: label for at, label in scale.ticks if at}
     side, tick, *_ = characters.axis
     lines: list[list[Span]] = []
     for row in reversed(range(ROWS)):

@@ -25,17 +25,14 @@ COLOURS = (
     ("#555555", "#bbbbbb"),
 )
 
+# Plain CSS: viewers that are no browsers know neither variables nor media queries, and show the light one.
 STYLE = """\
-svg { background: #fff; --ink: #1f2328; --faint: #d8dee4; }
-text { font: 12px system-ui, sans-serif; fill: var(--ink); }
-.grid, .axis { stroke: var(--faint); fill: none; }
-.axis { stroke: var(--ink); }
-.live, .resident { fill: none; stroke: var(--of); stroke-width: 1.5; }
-.resident { stroke-dasharray: 5 3; stroke-width: 1.2; }
-.peak { fill: var(--of); }
-.key { --of: var(--ink); }
+text { font: 12px system-ui, sans-serif; }
+path { fill: none; }
+.live { stroke-width: 1.5; }
+.resident { stroke-width: 1.2; stroke-dasharray: 5 3; }
 """
-DARK = "svg { background: #0d1117; --ink: #e6edf3; --faint: #30363d; }"
+LIGHT, DARK = ("#ffffff", "#1f2328", "#d8dee4"), ("#0d1117", "#e6edf3", "#30363d")  # paper, ink, grid
 
 
 def colour(i: int) -> tuple[str, str]:
@@ -53,20 +50,30 @@ def draw(timelines: Sequence[tuple[str, Timeline]]) -> str:
     at = _Places(x.end, y.end)
     height = TOP + HEIGHT + LEGEND_TOP + LEGEND_ROW * (len(timelines) + 1)
     names = ", ".join(_name(name) for name, _ in timelines)
-    light = "".join(f".c{i} {{ --of: {colour(i)[0]}; }}\n" for i in range(len(timelines)))
-    dark = " ".join([DARK, *(f".c{i} {{ --of: {colour(i)[1]}; }}" for i in range(len(timelines)))])
+    light, dark = (_colours(i, len(timelines)) for i in range(2))
     out = [
         '<?xml version="1.0" encoding="UTF-8"?>',
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
         f'height="{height}" role="img">',
         f"<title>Memory over time: {escape(names)}</title>",
-        f"<style>\n{STYLE}{light}@media (prefers-color-scheme: dark) {{ {dark} }}\n</style>",
+        f"<style>\n{STYLE}{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n</style>",
+        f'<rect width="{WIDTH}" height="{height}"/>',
         *_axes(x, y, at),
     ]
     for i, (name, timeline) in enumerate(timelines):
         out += _recording(i, name, timeline, at)
     out += _legend(timelines)
     return "\n".join([*out, "</svg>", ""])
+
+
+def _colours(dark: int, n: int) -> str:
+    paper, ink, grid = (LIGHT, DARK)[dark]
+    rules = [f"rect {{ fill: {paper}; }}", f"text {{ fill: {ink}; }}", f".grid {{ stroke: {grid}; }}"]
+    rules.append(f".axis, .key path {{ stroke: {ink}; }}")
+    for i in range(n):
+        of = colour(i)[dark]
+        rules += [f".c{i} path {{ stroke: {of}; }}", f".c{i} circle {{ fill: {of}; }}"]
+    return "\n".join(rules)
 
 
 class _Places:

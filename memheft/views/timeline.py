@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Timeline:
-    """Point i holds the most that was live, and resident, from i to i + 1 intervals after the start."""
+    """Point i holds the most that was seen live, and resident, from i to i + 1 intervals after the start.
+
+    The program looks when it allocates: over a pause there stands what it saw before.
+    """
 
     interval_ns: int
     live: list[int]
