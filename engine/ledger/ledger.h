@@ -26,6 +26,7 @@ typedef struct {
 typedef struct {
     heft_header_t *header;                         /* mapped, shared with readers and the watcher */
     heft_chunk_t *chunks;                          /* mapped, HEFT_FORMAT_CHUNKS entries */
+    heft_timeline_t *timeline;                     /* mapped */
     heft_column_t columns[HEFT_COLUMN_THREAD + 1]; /* by kind; 0 is unused */
     uint32_t chunk_n;
     uint64_t file_bytes;
@@ -38,9 +39,15 @@ typedef struct {
 /* Create the file at `path` with header and META chunk, state CREATED.  0 or an errno: EEXIST when there is one. */
 int heft_ledger_create(const char *path, const void *meta, size_t meta_bytes, uint64_t watcher_pid);
 
+/* The same in an open, empty file. */
+int heft_ledger_create_in(int fd, const void *meta, size_t meta_bytes, uint64_t watcher_pid);
+
 /* Map an existing file of state CREATED for recording, with the first chunk of every column.  0 or an errno;
  * EINVAL: not a recording of this version, or somebody has recorded into it already. */
 int heft_ledger_attach(heft_ledger_t *ledger, const char *path);
+
+/* Move a descriptor of ours out of the program's way; the new number, or the old one if it cannot be moved. */
+int heft_ledger_move_high(int fd);
 
 /* Unmap and close; the file stays as it is. */
 void heft_ledger_detach(heft_ledger_t *ledger);

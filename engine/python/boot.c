@@ -124,7 +124,7 @@ static void at_process_exit(int status, void *unused)
  * ends by KeyboardInterrupt, which does not go through exit(), waits for its summary here. */
 static void at_interpreter_end(void)
 {
-    if (heft_rec.on)
+    if (heft_rec.on && heft_rec.pid == getpid())
         heft_rec.ledger.header->flags |= HEFT_FLAG_LATE_END;
     heft_recorder_seal();
     if (heft_is_ending_by_sigint())
@@ -171,6 +171,15 @@ static bool register_exit(void)
 
 /* ---- the beginning ----------------------------------------------------------------------------------------------- */
 
+bool heft_boot_prepare(void)
+{
+    static bool registered;
+    if (heft_rec.tstate_offset == 0)
+        find_tstate();
+    registered = registered || register_exit();
+    return registered;
+}
+
 static void complain(const char *why)
 {
     fprintf(stderr, "memheft: not recorded: %s\n", why);
@@ -187,16 +196,15 @@ void heft_boot(const char *path)
         complain(why);
         return;
     }
-    find_tstate();
+    if (!heft_boot_prepare()) {
+        complain("the interpreter's exit handlers cannot be registered");
+        return;
+    }
     if (!heft_recorder_open(path)) {
         char text[256];
         snprintf(text, sizeof text, "the recording cannot be opened: %s", strerror(errno));
         PyErr_Clear();
         complain(text);
-        return;
-    }
-    if (!register_exit()) {
-        complain("the interpreter's exit handlers cannot be registered");
         return;
     }
     heft_hooks_wait();

@@ -9,6 +9,10 @@
  * What goes wrong is said on stderr in one line; the program then runs unrecorded. */
 void heft_boot(const char *path);
 
+/* What a recording needs of the process, done once: the current thread's variable, the handlers of the end.  False
+ * without an exception when they cannot be had.  The caller holds the interpreter's lock. */
+bool heft_boot_prepare(void);
+
 /* NULL, or why this interpreter cannot be recorded, in one line (static). */
 const char *heft_boot_unsupported(void);
 

@@ -61,6 +61,9 @@ static bool equals(heft_str_t s, const char *text)
 /* Machinery that is not shown: what imports (importlib, zipimport) and what starts a program (runpy). */
 static uint32_t flags_of(heft_str_t file)
 {
+    size_t own = strlen(heft_rec.own_folder);
+    if (own != 0 && file.bytes >= own && memcmp(file.data, heft_rec.own_folder, own) == 0)
+        return HEFT_CODE_START_MACHINERY;
     if (equals(file, "<frozen importlib._bootstrap>") || equals(file, "<frozen importlib._bootstrap_external>") ||
         equals(file, "<frozen zipimport>") || equals(file, "<frozen importlib.util>") ||
         ends_with(file, "/importlib/util.py") || ends_with(file, "/importlib/__init__.py") ||
@@ -255,6 +258,11 @@ static void retire_and_dealloc(PyObject *code)
         heft_bias_unlock(&heft_rec.lock);
     }
     code_dealloc(code);
+}
+
+void heft_codes_reset(void)
+{
+    memset(cursors, 0, sizeof cursors);
 }
 
 void heft_codes_watch(void)

@@ -23,6 +23,7 @@
 
 static PyMemAllocatorEx real[DOMAINS], real_waiting[DOMAINS];
 static PyMemAllocatorEx ours[DOMAINS];
+static bool in_place[DOMAINS]; /* ours are in the chain: on top, beneath tracemalloc, or beneath somebody unknown */
 static bool waiting;
 
 /* RAW serves threads without the interpreter's lock, which may meet our function and a foreign ctx, or the other way
@@ -605,7 +606,9 @@ static void look_for_begin(void)
             return;
     }
     waiting = false;
-    remove_from(PYMEM_DOMAIN_MEM); /* not if somebody stands on top by now: then these stay and only pass on */
+    remove_from(PYMEM_DOMAIN_MEM);
+    /* if somebody stands on top by now, these stay beneath and only pass on */
+    in_place[PYMEM_DOMAIN_MEM] = in_place[PYMEM_DOMAIN_OBJ] = false;
     heft_recorder_begin();
     heft_hooks_install();
 }
@@ -680,11 +683,14 @@ static PyMemAllocatorEx *saved_by_tracemalloc(const PyMemAllocatorEx *current)
     return word == 'r' || word == 'm' || word == 'o' ? NULL : saved;
 }
 
-/* `next` keeps what stood there before; each pair of `table` and `next` is installed once. */
+/* `next` keeps what stood there before. */
 static void set_allocators(const PyMemAllocatorEx table[DOMAINS], PyMemAllocatorEx next[DOMAINS], int first)
 {
     for (int domain = first; domain < DOMAINS; domain++) {
         PyMemAllocatorEx current;
+        if (in_place[domain])
+            continue; /* of an earlier recording: twice in one chain would go round for ever */
+        in_place[domain] = true;
         PyMem_GetAllocator((PyMemAllocatorDomain)domain, &current);
         PyMemAllocatorEx *saved = saved_by_tracemalloc(&current);
         next[domain] = saved != NULL ? *saved : current;
@@ -708,13 +714,15 @@ static void remove_from(int first)
         PyMemAllocatorEx current;
         PyMem_GetAllocator((PyMemAllocatorDomain)domain, &current);
         PyMemAllocatorEx *saved = saved_by_tracemalloc(&current);
-        if (ours[domain].ctx == NULL)
+        if (!in_place[domain])
             continue;
         if (are_ours(&current, domain))
             PyMem_SetAllocator((PyMemAllocatorDomain)domain, ours[domain].ctx);
         else if (saved != NULL && are_ours(saved, domain))
             *saved = *(PyMemAllocatorEx *)ours[domain].ctx;
-        /* else somebody stands on top of us and still calls us: heft_rec.on is false, we only pass on */
+        else
+            continue; /* somebody stands on top of us and still calls us: heft_rec.on is false, we only pass on */
+        in_place[domain] = false;
     }
 }
 
@@ -725,14 +733,28 @@ static void remove_from(int first)
 
 static bool plain_pymalloc;
 
-void heft_hooks_wait(void)
+static void look_around(void)
 {
+    if (python_end == 0)
+        dl_iterate_phdr(find_python, NULL);
+    if (in_place[PYMEM_DOMAIN_OBJ])
+        return;                                          /* then the answer is still what it was */
     const char *name = _PyMem_GetCurrentAllocatorName(); /* NULL under tracemalloc, or anything unknown */
     plain_pymalloc = name != NULL && strcmp(name, "pymalloc") == 0;
-    dl_iterate_phdr(find_python, NULL);
+}
+
+void heft_hooks_wait(void)
+{
+    look_around();
     static const PyMemAllocatorEx table[DOMAINS] = {{0}, TABLE(wait), TABLE(wait)};
     waiting = true;
     set_allocators(table, real_waiting, PYMEM_DOMAIN_MEM);
+}
+
+void heft_hooks_start(void)
+{
+    look_around();
+    heft_hooks_install();
 }
 
 void heft_hooks_install(void)

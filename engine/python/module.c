@@ -14,6 +14,7 @@
 
 #include "python/boot.h"
 #include "python/recording.h"
+#include "python/session.h"
 #include "python/watch.h"
 
 static PyObject *engine_supported(PyObject *module, PyObject *unused)
@@ -28,6 +29,10 @@ static PyObject *engine_supported(PyObject *module, PyObject *unused)
 
 static PyMethodDef methods[] = {
     {"supported", engine_supported, METH_NOARGS, "None, or why this interpreter cannot be recorded, in one line."},
+    {"start", heft_session_start, METH_VARARGS,
+     "start(path, meta, force, folder): record from now on; in memory if path is None, then its descriptor."},
+    {"stop", heft_session_stop, METH_NOARGS, "Stop recording."},
+    {"is_on", heft_session_is_on, METH_NOARGS, "Is a recording being made?"},
     {"create", heft_watch_create, METH_VARARGS, "create(path, meta, force, watcher): make an empty recording."},
     {NULL, NULL, 0, NULL},
 };

@@ -4,11 +4,15 @@
 #include "python/recorder.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "ledger/timeline.h"
 
 /* Thread states with a record of their own, by address.  Records are not given back: a new thread mostly gets the
  * address of a dead one, and where not, the HEFT_THREADS_MAX roots are used up long before. */
@@ -103,10 +107,10 @@ static bool is_named_by_python(uint32_t root)
 /* All threads after the first HEFT_THREADS_MAX - 1, and those that Python does not know. */
 static uint32_t shared_root(void)
 {
-    static uint32_t root;
-    if (root == 0)
-        root = heft_tree_thread(&heft_rec.tree, 0, HEFT_THREAD_SHARED);
-    return root != 0 ? root : HEFT_TREE_ROOT;
+    uint32_t *root = &heft_rec.shared_root;
+    if (*root == 0)
+        *root = heft_tree_thread(&heft_rec.tree, 0, HEFT_THREAD_SHARED);
+    return *root != 0 ? *root : HEFT_TREE_ROOT;
 }
 
 static uint32_t new_root(const PyThreadState *ts)
@@ -166,20 +170,40 @@ static uint64_t monotonic_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+/* Resident bytes of the process now, 0 = not known.  Two system calls, a few microseconds. */
+static uint64_t resident_bytes(void)
+{
+    char text[128];
+    struct stat st;
+    unsigned long long pages;
+    int fd = heft_rec.statm_fd;
+    if (fd < 0 || fstat(fd, &st) != 0 || st.st_ino != heft_rec.statm_ino)
+        return 0;
+    ssize_t n = pread(fd, text, sizeof text - 1, 0);
+    if (n <= 0)
+        return 0;
+    text[n] = 0;
+    const char *second = strchr(text, ' ');
+    return second != NULL && sscanf(second, "%llu", &pages) == 1 ? (uint64_t)pages * 4096 : 0;
+}
+
 HEFT_NOINLINE void heft_recorder_tick(void)
 {
     heft_tree_t *tree = &heft_rec.tree;
     heft_rec.ticks = TICKS;
-    uint64_t now = monotonic_ns() - heft_rec.start_ns;
+    uint64_t now = monotonic_ns() - heft_rec.start_ns, live = tree->live_bytes < 0 ? 0 : (uint64_t)tree->live_bytes;
     tree->now_ns = now;
     tree->header->now_ns = now;
-    if (heft_rec.rusage_ns != 0 && now - heft_rec.rusage_ns < RUSAGE_NS)
+    if (heft_rec.rusage_ns != 0 && now - heft_rec.rusage_ns < RUSAGE_NS) {
+        heft_timeline_add(heft_rec.ledger.timeline, now, live, 0);
         return;
+    }
     int saved_errno = errno;
     struct rusage usage;
     heft_rec.rusage_ns = now;
     if (getrusage(RUSAGE_SELF, &usage) == 0 && usage.ru_maxrss > heft_rec.maxrss_before)
         tree->header->rss_peak_bytes = (uint64_t)usage.ru_maxrss * 1024;
+    heft_timeline_add(heft_rec.ledger.timeline, now, live, resident_bytes());
     tree->header->tool_bytes = heft_tree_tool_bytes(tree) + heft_blocks_tool_bytes(&heft_rec.blocks);
     tree->header->lost_events = heft_rec.blocks.lost;
     errno = saved_errno;
@@ -203,24 +227,14 @@ static bool is_jit_on(void)
     return is_on;
 }
 
-bool heft_recorder_open(const char *path)
+/* Once in a process (a forked child's state is wiped, it counts as another). */
+static bool get_ready(heft_recorder_t *rec)
 {
-    heft_recorder_t *rec = &heft_rec;
-    rec->ts = HEFT_NOBODY;
+    static bool handles_forks;
     /* old kernels (before 4.14) refuse: then the fork handler alone keeps children out */
     (void)madvise(&heft_recorder_pages, sizeof heft_recorder_pages, MADV_WIPEONFORK);
-    int error = heft_ledger_attach(&rec->ledger, path);
-    if (error != 0) {
-        errno = error;
-        return false;
-    }
-    if (!heft_tree_init(&rec->tree, &rec->ledger) || !heft_blocks_init(&rec->blocks) ||
-        !heft_region_init(&rec->thread_region, (THREAD_STATES + 1) * sizeof(heft_thread_state_t)) ||
-        !heft_region_init(&rec->walk_region, heft_region_share(WALK_FRAMES * sizeof(heft_frame_t *))))
-        return false; /* errno: the kernel's */
-    rec->threads = (heft_thread_state_t *)(void *)rec->thread_region.base;
-    rec->walk = (heft_frame_t **)(void *)rec->walk_region.base;
-    rec->walk_max = (uint32_t)(rec->walk_region.reserved / sizeof(heft_frame_t *));
+    rec->ts = HEFT_NOBODY;
+    rec->statm_fd = -1;
     rec->pid = getpid();
     rec->interp = PyInterpreterState_Main();
     rec->name_attribute = PyUnicode_InternFromString("_name");
@@ -228,8 +242,67 @@ bool heft_recorder_open(const char *path)
     if (rec->name_attribute == NULL || rec->dunder_name == NULL)
         return false;
     heft_bias_init(&rec->lock);
-    rec->check = getenv("MEMHEFT_CHECK") != NULL && strcmp(getenv("MEMHEFT_CHECK"), "1") == 0;
-    rec->full_walk = getenv("MEMHEFT_FULL_WALK") != NULL && strcmp(getenv("MEMHEFT_FULL_WALK"), "1") == 0;
+    if (!handles_forks)
+        pthread_atfork(NULL, NULL, in_child);
+    handles_forks = true;
+    heft_codes_watch();
+    rec->is_ready = true;
+    return true;
+}
+
+static bool is_set(const char *name)
+{
+    const char *value = getenv(name);
+    return value != NULL && strcmp(value, "1") == 0;
+}
+
+static void open_statm(heft_recorder_t *rec)
+{
+    struct stat st;
+    int low = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    rec->statm_fd = heft_ledger_move_high(low);
+    if (low >= 0 && rec->statm_fd == low) { /* no high number to be had: the low ones are the program's */
+        close(low);
+        rec->statm_fd = -1;
+    }
+    if (rec->statm_fd >= 0 && fstat(rec->statm_fd, &st) == 0)
+        rec->statm_ino = st.st_ino;
+}
+
+static void close_statm(heft_recorder_t *rec)
+{
+    struct stat st;
+    if (rec->statm_fd >= 0 && fstat(rec->statm_fd, &st) == 0 && st.st_ino == rec->statm_ino)
+        close(rec->statm_fd);
+    rec->statm_fd = -1;
+}
+
+bool heft_recorder_open(const char *path)
+{
+    heft_recorder_t *rec = &heft_rec;
+    if (!rec->is_ready && !get_ready(rec))
+        return false;
+    int error = heft_ledger_attach(&rec->ledger, path);
+    if (error != 0) {
+        errno = error;
+        return false;
+    }
+    if (!heft_tree_init(&rec->tree, &rec->ledger) || !heft_blocks_init(&rec->blocks) ||
+        !heft_region_init(&rec->thread_region, (THREAD_STATES + 1) * sizeof(heft_thread_state_t)) ||
+        !heft_region_init(&rec->walk_region, heft_region_share(WALK_FRAMES * sizeof(heft_frame_t *)))) {
+        error = errno;
+        heft_recorder_close();
+        errno = error;
+        return false;
+    }
+    rec->threads = (heft_thread_state_t *)(void *)rec->thread_region.base;
+    rec->walk = (heft_frame_t **)(void *)rec->walk_region.base;
+    rec->walk_max = (uint32_t)(rec->walk_region.reserved / sizeof(heft_frame_t *));
+    rec->check = is_set("MEMHEFT_CHECK");
+    rec->full_walk = is_set("MEMHEFT_FULL_WALK");
+    rec->expects_end = false;
+    rec->stamp_base = (rec->stamp_base + HEFT_NODES_MAX) % (HEFT_STAMP_BASES * HEFT_NODES_MAX);
+    heft_codes_reset();
     if (rec->full_walk)
         rec->ledger.header->flags |= HEFT_FLAG_FULL_WALK;
     struct rusage usage;
@@ -237,10 +310,27 @@ bool heft_recorder_open(const char *path)
         rec->maxrss_before = usage.ru_maxrss;
     if (is_jit_on())
         rec->ledger.header->flags |= HEFT_FLAG_JIT;
+    open_statm(rec);
     rec->ledger.header->pid = (uint64_t)rec->pid;
-    pthread_atfork(NULL, NULL, in_child);
-    heft_codes_watch();
     return true;
+}
+
+HEFT_COLD void heft_recorder_close(void)
+{
+    heft_recorder_t *rec = &heft_rec;
+    HEFT_ASSERT(!rec->on);
+    /* guests who wait for the lock find `on` false and leave */
+    rec->thread = NULL;
+    rec->threads = NULL;
+    rec->shared_root = 0;
+    rec->rusage_ns = 0;
+    rec->recent = _mm_setzero_si128();
+    close_statm(rec);
+    heft_tree_done(&rec->tree);
+    heft_blocks_done(&rec->blocks);
+    heft_region_done(&rec->thread_region);
+    heft_region_done(&rec->walk_region);
+    heft_ledger_detach(&rec->ledger);
 }
 
 void heft_recorder_begin(void)

@@ -19,6 +19,7 @@
 #include "ledger/ledger.h"
 #include "ledger/tree.h"
 
+#define HEFT_STAMP_BASES 1024u           /* recordings that stamps can tell apart */
 #define HEFT_NOBODY ((PyThreadState *)1) /* no thread state, and not NULL either */
 
 /* What is known of a thread, by its thread state. */
@@ -37,7 +38,8 @@ typedef struct {
     /* The thread's last four requests, newest first: low words of address >> 3.  Moved as a whole register: a wide load
      * right after a narrow store would wait until the store has left the core. */
     __m128i recent;
-    heft_bias_t lock;        /* CAREFUL while any of full_walk, check and trials is set */
+    heft_bias_t lock;    /* CAREFUL while any of full_walk, check and trials is set */
+    uint32_t stamp_base; /* added to nodes in frames: HEFT_NODES_MAX times the number of the recording, modulo 1024 */
     ptrdiff_t tstate_offset; /* from the thread pointer to the current thread state's variable; 0 = ask (version.h) */
     int64_t ticks;           /* requests until the clock is read again */
     heft_tree_t tree __attribute__((aligned(64)));
@@ -51,11 +53,16 @@ typedef struct {
     bool guest;       /* the lock is held from the guest's side: no interpreter lock */
     uint32_t trials;  /* requests still to be compared by the self-test */
     heft_ledger_t ledger;
+    bool is_ready;         /* what is done once in a process has been done */
+    uint32_t shared_root;  /* of all threads without a root of their own; 0 = not made yet */
+    char own_folder[1024]; /* of memheft's Python code, with a slash: its frames are machinery; "" = none runs here */
     heft_region_t thread_region, walk_region;
     heft_thread_state_t *threads;
     heft_frame_t **walk; /* frames of one walk, top first */
     uint32_t walk_max;
-    uint64_t start_ns, rusage_ns; /* monotonic clock; when the resident peak was last asked for */
+    uint64_t start_ns, rusage_ns; /* monotonic clock; when resident memory was last asked for */
+    int statm_fd;                 /* /proc/self/statm, kept at a high number; -1 = closed */
+    ino_t statm_ino;              /* of what we opened: the program may have closed it and opened another there */
     long maxrss_before;           /* KiB; the kernel's peak outlives exec: up to here it is the launcher's */
     pid_t pid;
     PyInterpreterState *interp;             /* the main one; others are recorded as guests */
@@ -78,6 +85,9 @@ extern heft_recorder_pages_t heft_recorder_pages;
 /* Start, called inside a hook (or at boot) by a thread that holds the interpreter's lock. */
 bool heft_recorder_open(const char *path);
 void heft_recorder_begin(void);
+
+/* Give everything back after the seal, so that another recording can be opened. */
+void heft_recorder_close(void);
 
 /* The final state: main module, threads and exit handlers have ended.  Idempotent; does nothing in a forked child. */
 void heft_recorder_seal(void);
@@ -113,13 +123,17 @@ void heft_codes_describe(heft_frame_t *frame, heft_frame_info_t *info);
 #define HEFT_TEXT_MAX (3u * 1024u)
 heft_str_t heft_codes_text(PyObject *unicode, char buffer[HEFT_TEXT_MAX]);
 
+/* Forget what is known of code objects, at the start of a recording. */
+void heft_codes_reset(void);
+
 /* Put ourselves before code objects' deallocator, to retire those that die. */
 void heft_codes_watch(void);
 
 /* ---- hooks.c ----------------------------------------------------------------------------------------------------- */
 
 void heft_hooks_wait(void);    /* wait for the main program to begin, then record */
-void heft_hooks_install(void); /* record */
+void heft_hooks_install(void); /* record, after having waited */
+void heft_hooks_start(void);   /* record at once */
 void heft_hooks_remove(void);  /* as far as others' hooks on top of ours allow; passive in any case */
 
 /* ---- selftest.c -------------------------------------------------------------------------------------------------- */

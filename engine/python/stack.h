@@ -17,6 +17,9 @@
  *   Only frames on the thread's own stack: generators keep the byte across yields; a coroutine that awaits another has
  *   a vacated slot instead.
  *
+ * A stamp also holds the number of its recording (heft_rec.stamp_base): what an earlier one has left in frames that
+ * still run, in whatever thread or greenlet, is none.
+ *
  * What must not be written: the slot of a coroutine that waits while throw() runs in the one it awaits.  throw() links
  * the frames by hand, nothing was taken off the stack, and nothing will be put there before the next throw().  A frame
  * that stands at SEND has really sent (heft_frame_may_vouch, version.h).
@@ -79,10 +82,30 @@ static HEFT_NOINLINE uint32_t heft_stack_full(heft_frame_t *top, uint32_t root)
 
 /* ---- 3.11 - 3.13: stacktop --------------------------------------------------------------------------------------- */
 
-#define HEFT_FRAME_RUNNING (-1)
-#define heft_stamp_of(node) (-2 - (int)(node))
-#define heft_stamped_node(stacktop) ((uint32_t)(-2 - (stacktop)))
-#define heft_slot(f, i) (*(uintptr_t *)(void *)&(f)->localsplus[i])
+/* stacktop: -1 while a frame runs, or -2 - a stamp; else where its stack was saved. */
+HEFT_INLINE int heft_stacktop_of(uint32_t node)
+{
+    return -2 - (int)(heft_rec.stamp_base + node);
+}
+
+/* The node in a stamp of this recording, or no number of a node. */
+HEFT_INLINE uint32_t heft_stamped_node(int stacktop)
+{
+    return (uint32_t)(-2 - stacktop) - heft_rec.stamp_base;
+}
+
+#define heft_slot(f, i) (*(uint64_t *)(void *)&(f)->localsplus[i])
+
+HEFT_INLINE uint64_t heft_slot_of(uint32_t node)
+{
+    return ((uint64_t)heft_rec.stamp_base << 32 | node) << 1 | 1;
+}
+
+/* Does a slot hold a node of this recording? */
+HEFT_INLINE bool heft_is_slot(uint64_t slot)
+{
+    return (slot & 1) && slot >> 33 == heft_rec.stamp_base;
+}
 
 /* Was `callee` (whose previous is `f`) pushed by an instruction of `f` that took something off f's stack? */
 HEFT_INLINE bool called_inline(const heft_frame_t *callee, const heft_frame_t *f)
@@ -127,11 +150,11 @@ static HEFT_NOINLINE uint32_t heft_stack_walk(heft_frame_t *top, uint32_t root)
         if (heft_frame_is_shim(f))
             continue;
         int depth = f->stacktop;
-        if (depth < HEFT_FRAME_RUNNING) {
+        if (heft_stamped_node(depth) < HEFT_NODES_MAX) {
             node = heft_stack_child_at(heft_stamped_node(depth), f);
             break;
         }
-        if (depth >= 0 && called_inline(callee, f) && (heft_slot(f, depth) & 1)) {
+        if (depth >= 0 && called_inline(callee, f) && heft_is_slot(heft_slot(f, depth))) {
             node = (uint32_t)(heft_slot(f, depth) >> 1);
             break;
         }
@@ -144,9 +167,9 @@ static HEFT_NOINLINE uint32_t heft_stack_walk(heft_frame_t *top, uint32_t root)
         uint32_t parent = node;
         int depth = f->stacktop;
         bool under_trace = i + 1 < n && walk[i + 1]->stacktop >= 0 && called_through_c(f, walk[i + 1]);
-        if (i == 0 && depth == HEFT_FRAME_RUNNING && heft_frame_is_incomplete(f)) {
+        if (i == 0 && depth < 0 && heft_frame_is_incomplete(f)) {
             if (!under_trace)
-                f->stacktop = heft_stamp_of(parent);
+                f->stacktop = heft_stacktop_of(parent);
             return parent;
         }
         node = heft_stack_child_at(parent, f);
@@ -155,10 +178,10 @@ static HEFT_NOINLINE uint32_t heft_stack_walk(heft_frame_t *top, uint32_t root)
                 node = heft_stack_child(node, walk[i]);
             return node;
         }
-        if (depth == HEFT_FRAME_RUNNING)
-            f->stacktop = heft_stamp_of(parent);
-        else if (depth >= 0 && i > 0 && called_inline(walk[i - 1], f) && heft_frame_may_vouch(f, walk[i - 1]))
-            heft_slot(f, depth) = (uintptr_t)node << 1 | 1;
+        if (depth < 0)
+            f->stacktop = heft_stacktop_of(parent);
+        else if (i > 0 && called_inline(walk[i - 1], f) && heft_frame_may_vouch(f, walk[i - 1]))
+            heft_slot(f, depth) = heft_slot_of(node);
     }
     return node;
 }
@@ -168,16 +191,17 @@ static HEFT_NOINLINE uint32_t heft_stack_walk(heft_frame_t *top, uint32_t root)
 HEFT_INLINE uint32_t heft_stack_parent(heft_frame_t *top)
 {
     int depth = top->stacktop; /* a shim's is 0 */
-    if (HEFT_LIKELY(depth < HEFT_FRAME_RUNNING))
-        return heft_stamped_node(depth);
+    uint32_t node = heft_stamped_node(depth);
+    if (HEFT_LIKELY(node < HEFT_NODES_MAX))
+        return node;
     heft_frame_t *caller = top->previous;
-    if (depth != HEFT_FRAME_RUNNING || caller == NULL || heft_frame_is_shim(caller))
+    if (depth >= 0 || caller == NULL || heft_frame_is_shim(caller))
         return 0;
     int caller_depth = caller->stacktop;
-    if (caller_depth < 0 || !called_inline(top, caller) || (heft_slot(caller, caller_depth) & 1) == 0)
+    if (caller_depth < 0 || !called_inline(top, caller) || !heft_is_slot(heft_slot(caller, caller_depth)))
         return 0;
     uint32_t parent = (uint32_t)(heft_slot(caller, caller_depth) >> 1);
-    top->stacktop = heft_stamp_of(parent);
+    top->stacktop = heft_stacktop_of(parent);
     return parent;
 }
 
@@ -200,18 +224,36 @@ HEFT_INLINE uint32_t heft_stack_node(const PyThreadState *ts, heft_frame_t *top,
 _Static_assert(offsetof(struct _PyInterpreterFrame, visited) == 75, "the stamp's byte");
 _Static_assert(offsetof(struct _PyInterpreterFrame, localsplus) == 80, "four bytes of padding hold the node");
 
-#define heft_stamped_node(f) (*(uint32_t *)(void *)((char *)(f) + 76))
+#define heft_padding(f) (*(uint32_t *)(void *)((char *)(f) + 76))
+
+/* The node in the frame's padding, if it is of this recording; or no number of a node. */
+HEFT_INLINE uint32_t heft_stamped_node(const heft_frame_t *f)
+{
+    return heft_padding(f) - heft_rec.stamp_base;
+}
 
 HEFT_INLINE bool is_stamped(const heft_frame_t *f)
 {
     /* owner and visited are neighbours: one comparison */
-    return *(const uint16_t *)(const void *)&f->owner == (HEFT_STAMP << 8 | FRAME_OWNED_BY_THREAD);
+    return *(const uint16_t *)(const void *)&f->owner == (HEFT_STAMP << 8 | FRAME_OWNED_BY_THREAD) &&
+           heft_stamped_node(f) < HEFT_NODES_MAX;
 }
 
 /* A coroutine that awaits another has no stamp, but a free stack slot that its call or SEND has just vacated and that
  * is written to as soon as it goes on.  Nothing that the interpreter leaves there looks like this: no address has these
  * upper bits, and no tagged integer is that large. */
 #define HEFT_SLOT_MARK ((uint64_t)0x4D48 << 48)
+
+/* `stamp_base` is a multiple of HEFT_NODES_MAX: what is left of it fits between the mark and the node. */
+HEFT_INLINE uint64_t heft_slot_of(uint32_t node)
+{
+    return HEFT_SLOT_MARK | (uint64_t)(heft_rec.stamp_base / HEFT_NODES_MAX) << 32 | node;
+}
+
+HEFT_INLINE bool heft_is_slot(uint64_t slot)
+{
+    return slot >> 32 == heft_slot_of(0) >> 32;
+}
 
 HEFT_INLINE bool has_vacated_slot(const heft_frame_t *f, const heft_frame_t *callee)
 {
@@ -242,7 +284,7 @@ static HEFT_NOINLINE uint32_t heft_stack_walk(const PyThreadState *ts, heft_fram
             node = heft_stack_child_at(heft_stamped_node(f), f);
             break;
         }
-        if (has_vacated_slot(f, callee) && (f->stackpointer->bits & ~(uint64_t)UINT32_MAX) == HEFT_SLOT_MARK) {
+        if (has_vacated_slot(f, callee) && heft_is_slot(f->stackpointer->bits)) {
             node = (uint32_t)f->stackpointer->bits;
             break;
         }
@@ -254,13 +296,13 @@ static HEFT_NOINLINE uint32_t heft_stack_walk(const PyThreadState *ts, heft_fram
     for (uint32_t i = n; i-- > 0;) {
         heft_frame_t *f = walk[i];
         if (pin && f->owner == FRAME_OWNED_BY_THREAD) {
-            heft_stamped_node(f) = node;
+            heft_padding(f) = heft_rec.stamp_base + node;
             f->visited = HEFT_STAMP;
         }
         node = heft_stack_child_at(node, f);
         if (pin && i > 0 && has_vacated_slot(f, walk[i - 1]) && heft_frame_may_vouch(f, walk[i - 1]) &&
             is_slot_inside(f))
-            f->stackpointer->bits = HEFT_SLOT_MARK | node;
+            f->stackpointer->bits = heft_slot_of(node);
     }
     return node;
 }

@@ -13,19 +13,18 @@ from memheft.cli import last
 from memheft.cli.errors import EXIT_BUDGET, UsageError
 from memheft.cli.open import open_recording
 from memheft.cli.parser import Parser
-from memheft.cli.report import (
-    FOLD,
+from memheft.cli.query import (
     GROUPINGS,
-    TEXT_LIMIT,
     TITLES,
     Query,
     add_filters,
     add_moments,
     join_temporary,
-    moment_of,
     number_of,
     percent_of,
+    take_moment,
 )
+from memheft.cli.report import FOLD, TEXT_LIMIT
 
 if TYPE_CHECKING:
     from memheft._engine import View
@@ -108,7 +107,7 @@ def parser() -> Parser:
 def main(args: Sequence[str]) -> int:
     """Run the verb."""
     options = parser().parse_intermixed_args(join_temporary(args))
-    span = moment_of(options)
+    span = take_moment(options)
     limit, fold = number_of(options.limit, "--limit"), percent_of(options.fold)
     budget = Budget(options.fail_above) if options.fail_above is not None else None
     _check_form(options)
@@ -185,7 +184,6 @@ def _paths(files: list[str]) -> tuple[str, str]:
 
 
 def _query(path: str, options: argparse.Namespace, span: int) -> Query:
-    options.file, options.lines = path, None
     return Query(open_recording(path), options, span)
 
 

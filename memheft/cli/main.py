@@ -19,6 +19,7 @@ VERBS = {
     "run": "record every allocation of a program; say where its peak was",
     "report": "where the memory is: by line, function, file, thread, stack",
     "diff": "what grew and what shrank between two recordings",
+    "export": "for other tools: pprof, speedscope, flame graphs, CSV, Parquet",
     "info": "what a recording is, how it was taken, whether it is complete",
 }
 
@@ -30,6 +31,7 @@ memheft says where the memory of a Python program is.
   memheft report                      the last recording, line by line
   memheft report app.7.heft --tree    as a tree of calls
   memheft diff old.heft new.heft      what grew between two recordings
+  memheft export -o app.pb.gz         for another tool, here pprof
   memheft info app.7.heft             what a recording is, and if it is complete
 
 verbs (may be abbreviated; memheft VERB --help says more):
@@ -75,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(args: list[str]) -> int:
     if not args:
-        raise UsageError("no verb given", "run, report, diff or info; memheft --help says more")
+        raise UsageError("no verb given", "run, report, diff, export or info; memheft --help says more")
     first, rest = args[0], args[1:]
     if first in ("--version", "-V"):
         print(f"memheft {__version__}")
@@ -115,6 +117,10 @@ def _verb(word: str) -> Callable[[list[str]], int]:
         from memheft.cli import diff
 
         return diff.main
+    if found[0] == "export":
+        from memheft.cli import export
+
+        return export.main
     from memheft.cli import info
 
     return info.main

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import fnmatch
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from memheft.cli import last
 from memheft.cli.errors import UsageError
 from memheft.cli.open import open_recording
 from memheft.cli.parser import Parser
+from memheft.cli.query import (
+    GROUPINGS,
+    Query,
+    add_filters,
+    add_moments,
+    join_temporary,
+    number_of,
+    percent_of,
+    take_moment,
+)
 
 if TYPE_CHECKING:
     from memheft import _engine
-    from memheft._engine import _By, _Moment
     from memheft.views.notices import Kind
     from memheft.views.paper import Paper
     from memheft.views.recording import Opened
@@ -38,18 +46,9 @@ FILE is the last recording if it is left out; it may still be being written.
 exit code: 0 done, 1 the recording cannot be found or read, 2 wrong usage.
 """
 
-SPANS = (1, 2, 4)
 TEXT_LIMIT = 20
 FOLD = 1.0
 ROOM_FOR_CALLERS = 150  # columns from which a line's caller stands beside its source, not in its place
-CLASSES = ("own", "stdlib", "site-packages")
-GROUPINGS = ("line", "function", "file", "module", "thread", "stack")
-TITLES = {
-    "peak": "at the peak",
-    "live": "at the end",
-    "total": "allocated in all",
-    "temporary": "freed before their thread asked for another",
-}
 
 
 def parser() -> Parser:
@@ -58,6 +57,7 @@ def parser() -> Parser:
     made.add_argument("file", nargs="?", metavar="FILE", help="a recording")
 
     add_moments(made)
+
     form = made.add_argument_group("form")
     form.add_argument("--by", choices=GROUPINGS, help="what a row is (default: line)")
     form.add_argument("--tree", action="store_true", help="a tree of calls, line by line")
@@ -75,59 +75,10 @@ def parser() -> Parser:
     return made
 
 
-def add_moments(made: Parser) -> None:
-    """The options that say which moment is meant."""
-    moments = made.add_argument_group("moment").add_mutually_exclusive_group()
-    moments.add_argument(
-        "--peak", dest="moment", action="store_const", const="peak", help="at the peak (default)"
-    )
-    moments.add_argument(
-        "--live", dest="moment", action="store_const", const="live", help="at the program's end"
-    )
-    moments.add_argument(
-        "--total", dest="moment", action="store_const", const="total", help="all that was allocated"
-    )
-    moments.add_argument(
-        "--temporary",
-        metavar="N",
-        help="freed before the thread asked for another N blocks: 1 (default), 2 or 4",
-    )
-
-
-def add_filters(made: Parser) -> None:
-    """The options that say whose memory is meant."""
-    which = made.add_argument_group("which code")
-    which.add_argument("--own", action="store_true", help="charge to the nearest line of your own code")
-    which.add_argument(
-        "--only", action="append", choices=CLASSES, help="only what this code allocated; repeatable"
-    )
-    which.add_argument("--no-own", action="store_true", help="without your own code")
-    which.add_argument("--no-stdlib", action="store_true", help="without the standard library")
-    which.add_argument("--no-site-packages", action="store_true", help="without installed packages")
-    which.add_argument(
-        "--match", action="append", metavar="PATTERN", help="only files of this name; repeatable"
-    )
-
-
-def join_temporary(args: Sequence[str]) -> list[str]:
-    """`--temporary` takes the next word only if it is a number: `--temporary FILE` is common."""
-    out: list[str] = []
-    words = list(args)
-    while words:
-        word = words.pop(0)
-        if word == "--":
-            return [*out, word, *words]
-        if len(word) > 3 and "--temporary".startswith(word):
-            number = words.pop(0) if words and words[0].isdecimal() else "1"
-            word = f"--temporary={number}"
-        out.append(word)
-    return out
-
-
 def main(args: Sequence[str]) -> int:
     """Run the verb."""
     options = parser().parse_args(join_temporary(args))
-    span = moment_of(options)
+    span = take_moment(options)
     limit = number_of(options.limit, "--limit")
     fold = percent_of(options.fold)
     _check_form(options)
@@ -140,7 +91,7 @@ def main(args: Sequence[str]) -> int:
 
     with Progress("reading the recording"):
         recording = open_recording(options.file)
-        query = Query(recording, options, span)
+        query = Report(recording, options, span)
         view = query.view()
     if options.tree:
         _tree(query, view, fold, limit)
@@ -163,114 +114,21 @@ def _check_form(options: argparse.Namespace) -> None:
         raise UsageError(f"--lines does not go with {other}", "one of them at a time")
 
 
-def moment_of(options: argparse.Namespace) -> int:
-    """Complete the moment that was asked for; the result is the span of temporary blocks."""
-    span = _span(options.temporary)
-    if span is not None:
-        options.moment = "temporary"
-    options.moment = options.moment or "peak"
-    return span or 1
-
-
-def _span(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if text.strip() not in map(str, SPANS):
-        raise UsageError(f"--temporary takes 1, 2 or 4, not {text}")
-    return int(text)
-
-
-def number_of(text: str | None, option: str) -> int | None:
-    """The number that an option was given."""
-    if text is None:
-        return None
-    if not text.isdecimal():
-        raise UsageError(f"{option} takes a number, not {text!r}", "0 means all")
-    return int(text)
-
-
-def percent_of(text: str | None) -> float | None:
-    """The percentage that --fold was given."""
-    if text is None:
-        return None
-    try:
-        value = float(text.removesuffix("%"))
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 100:
-        raise UsageError(f"--fold takes a percentage from 0 to 100, not {text!r}")
-    return value
-
-
-class Query:
-    """What was asked of a recording."""
+class Report(Query):
+    """What was asked of a recording, and how it is to be shown."""
 
     def __init__(self, recording: Opened, options: argparse.Namespace, span: int) -> None:
-        from memheft.views.names import CLASS_NAMES, OTHER
-
-        self.recording = recording
-        self.moment = cast("_Moment", options.moment)
-        self.by = cast("_By", options.by or "line")
-        self.span = span
+        super().__init__(recording, options, span)
         self.is_named = options.file is not None
-        self.own: bool = options.own
-        self.wants_own: bool = options.own or options.only == ["own"]
         self.json: bool = options.json
         self.inverted: bool = options.inverted
         self.lines: str | None = options.lines
-        self.filters: list[str] = ["--own"] if options.own else []
-        self.keep = 15
-        if options.only:
-            self.keep = sum({1 << CLASS_NAMES[name] for name in options.only})
-            self.filters += [f"--only={name}" for name in options.only]
-        for name in CLASSES:
-            if getattr(options, "no_" + name.replace("-", "_")):
-                self.keep &= ~(1 << CLASS_NAMES[name])
-                self.filters.append(f"--no-{name}")
-        if options.only and not self.keep & ~(1 << OTHER):
-            raise UsageError("these filters leave nothing", "leave out --only or one of --no-...")
-        self.pattern: bytes | None = None
-        if options.match:
-            self.pattern = bytes(self._matches(file, options.match) for file in recording.files)
-            self.filters += [f"--match={pattern}" for pattern in options.match]
-
-    def _matches(self, file: str, patterns: list[str]) -> bool:
-        names = (file, self.recording.names.short(file))
-        for pattern in patterns:
-            if any(char in pattern for char in "*?["):
-                if any(fnmatch.fnmatchcase(name, pattern) for name in names):
-                    return True
-            elif any(pattern in name for name in names):
-                return True
-        return False
-
-    @property
-    def drops_rows(self) -> bool:
-        """Say whether a part of the memory is left out."""
-        return self.keep != 15 or self.pattern is not None
-
-    def view(self) -> _engine.View:
-        """What was asked for."""
-        return self.recording.view(self.moment, self.span, self.own, self.keep, self.pattern)
-
-    def whole(self, view: _engine.View) -> int:
-        """The bytes that shares are shares of: those of the moment, whatever was filtered."""
-        return (
-            self.recording.view(self.moment, self.span).total_bytes if self.drops_rows else view.total_bytes
-        )
-
-    def json_view(self, **more: object) -> dict[str, object]:
-        """The document's `view`."""
-        out: dict[str, object] = {"moment": self.moment, **more, "filters": self.filters}
-        if self.moment == "temporary":
-            out["temporary"] = self.span
-        return out
 
 
 # -- what is drawn -----------------------------------------------------------------------------------------
 
 
-def _rows(query: Query, view: _engine.View, limit: int | None) -> None:
+def _rows(query: Report, view: _engine.View, limit: int | None) -> None:
     from memheft.views import sizes
     from memheft.views.rows import Rows, others
     from memheft.views.table import Cell, Column, Table
@@ -322,7 +180,7 @@ def _rows(query: Query, view: _engine.View, limit: int | None) -> None:
     _end(paper, query, view, table, "own" if query.own else kind)
 
 
-def _tree(query: Query, view: _engine.View, fold: float | None, limit: int | None) -> None:
+def _tree(query: Report, view: _engine.View, fold: float | None, limit: int | None) -> None:
     from memheft.views import documents, tree
     from memheft.views.rows import Rows
 
@@ -347,7 +205,7 @@ def _tree(query: Query, view: _engine.View, fold: float | None, limit: int | Non
     _end(paper, query, view, tree.table(rows, root, whole, query.inverted, fold, paper.width), "callers")
 
 
-def _lines(query: Query, view: _engine.View, limit: int | None) -> None:
+def _lines(query: Report, view: _engine.View, limit: int | None) -> None:
     from memheft.views import documents, lines, sizes
     from memheft.views.sources import Sources
     from memheft.views.text import clean
@@ -391,7 +249,7 @@ def _lines(query: Query, view: _engine.View, limit: int | None) -> None:
     _end(paper, query, view, lines.table(annotated, whole, every_line=limit == 0), "with calls")
 
 
-def _begin(query: Query, view: _engine.View) -> tuple[Paper, Sources, int]:
+def _begin(query: Report, view: _engine.View) -> tuple[Paper, Sources, int]:
     """The head of every text: program, moment, sum."""
     from memheft.views import sizes
     from memheft.views.paper import Paper
@@ -401,18 +259,7 @@ def _begin(query: Query, view: _engine.View) -> tuple[Paper, Sources, int]:
     recording = query.recording
     whole = query.whole(view)
     paper = Paper()
-    title = TITLES[query.moment]
-    if query.moment == "temporary" and query.span > 1:
-        title += f" {query.span} blocks"
-    when = (
-        f", {sizes.duration(recording.header['peak_at_ns'])} after the start"
-        if query.moment == "peak"
-        else ""
-    )
-    if query.moment == "live" and recording.running:
-        title = "now"
-    total = f"{sizes.size(view.total_bytes)} in {sizes.plural(view.total_blocks, 'block')}"
-    paper.line(f"{clean(recording.label)}: {total} {title}{when}", "title")
+    paper.line(f"{clean(recording.label)}: {query.sum(view)}", "title")
     if not query.is_named:
         paper.line(f"from {clean(last.shown(recording.path))}", "quiet")
     if query.filters:
@@ -421,7 +268,7 @@ def _begin(query: Query, view: _engine.View) -> tuple[Paper, Sources, int]:
     return paper, Sources(recording), whole
 
 
-def _end(paper: Paper, query: Query, view: _engine.View, table: Table, kind: Kind) -> None:
+def _end(paper: Paper, query: Report, view: _engine.View, table: Table, kind: Kind) -> None:
     """The table, and what must be known to trust it."""
     from memheft.views import notices
     from memheft.views.rows import RECURSIVE

@@ -122,14 +122,15 @@ def write(document: Json) -> None:
     if sys.stdout is None:
         return
     raw = getattr(sys.stdout, "buffer", None)
-    for piece in _pieces(document):
+    for piece in pieces(document):
         if raw is None:
             sys.stdout.write(piece.decode("utf-8"))
         else:
             raw.write(piece)
 
 
-def _pieces(document: Json) -> Iterator[bytes]:
+def pieces(document: Json) -> Iterator[bytes]:
+    """The document's text."""
     for i, (key, value) in enumerate(document.items()):
         yield b"{\n " if i == 0 else b",\n "
         yield _encode(key) + b": "
