@@ -15,6 +15,8 @@ _Row: TypeAlias = tuple[int, int, int, int, object, int, int | None, int | None,
 _Frame: TypeAlias = tuple[int, int, int, str, str, str | None]
 # depth, frame id or -1, thread index or -1, bytes, blocks, inclusive bytes, inclusive blocks, is it recursive
 _TreeRow: TypeAlias = tuple[int, int, int, int, int, int, int, bool]
+# what is shown, its name, thread index (-1: of no thread, -2: of all), number of blocks in place of bytes
+_Profile: TypeAlias = tuple[View, bytes, int, bool]
 
 # name, kind, cells: all lists of one length
 _Numbers: TypeAlias = tuple[str, Literal["int64"], list[int | None]]
@@ -63,6 +65,7 @@ class View:
     def frames(self) -> list[_Frame]: ...
     def rows(self, by: _By, /) -> list[_Row]: ...
     def tree(self, inverted: bool, /) -> list[_TreeRow]: ...
+    def collapsed(self, files: list[bytes], /) -> bytes: ...
 
 @final
 class Recording:
@@ -78,7 +81,23 @@ class Recording:
     @property
     def threads(self) -> list[tuple[str | None, int, int]]: ...
     @property
+    def timeline(self) -> tuple[int, list[tuple[int, int | None]]] | None: ...
+    @property
+    def functions(self) -> list[tuple[str, str, int]]: ...
+    @property
     def totals(self) -> dict[str, int]: ...
     def view(
         self, moment: _Moment, temporary: int, classes: bytes, own: bool, keep: int, pattern: bytes | None, /
     ) -> View: ...
+    def pprof(
+        self,
+        alloc: View,
+        inuse: View | None,
+        default_type: str,
+        executable: bytes,
+        comments: list[bytes],
+        time_ns: int,
+        duration_ns: int,
+        /,
+    ) -> bytes: ...
+    def speedscope(self, profiles: list[_Profile], active: int, name: bytes, exporter: str, /) -> bytes: ...

@@ -74,6 +74,12 @@ static int seal_file(int fd, const heft_header_t *header)
         error = read_all(fd, &chunk, sizeof chunk, CHUNK_AT(i));
         if (error != 0 || chunk.kind == 0)
             break;
+        if (chunk.kind == HEFT_CHUNK_TIMELINE) {
+            error = sum_file(fd, (off_t)chunk.off, chunk.used, &chunk.crc);
+            if (error == 0)
+                error = write_all(fd, &chunk, sizeof chunk, CHUNK_AT(i));
+            continue;
+        }
         if (chunk.kind > HEFT_COLUMN_THREAD)
             continue;
         uint64_t whole = heft_ledger_column_bytes(header, chunk.kind), at = done[chunk.kind];

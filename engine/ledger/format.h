@@ -26,14 +26,15 @@
 
 /* The columns, and the two chunks that are not columns (META, SOURCE: opaque bytes). */
 typedef enum {
-    HEFT_COLUMN_NODE = 1,   /* heft_node_t */
-    HEFT_COLUMN_DETAIL = 2, /* heft_detail_t, one for each node */
-    HEFT_COLUMN_TEMP = 3,   /* heft_temp_t, for nodes whose temporary blocks lived a little longer */
-    HEFT_COLUMN_CODE = 4,   /* heft_code_t */
-    HEFT_COLUMN_STRING = 5, /* bytes, see heft_header_t.string_bytes */
-    HEFT_COLUMN_THREAD = 6, /* heft_thread_t */
-    HEFT_CHUNK_META = 7,    /* JSON, UTF-8: command, python, paths */
-    HEFT_CHUNK_SOURCE = 8,  /* zlib stream of JSON, UTF-8: source lines, written by the watcher; the last one counts */
+    HEFT_COLUMN_NODE = 1,    /* heft_node_t */
+    HEFT_COLUMN_DETAIL = 2,  /* heft_detail_t, one for each node */
+    HEFT_COLUMN_TEMP = 3,    /* heft_temp_t, for nodes whose temporary blocks lived a little longer */
+    HEFT_COLUMN_CODE = 4,    /* heft_code_t */
+    HEFT_COLUMN_STRING = 5,  /* bytes, see heft_header_t.string_bytes */
+    HEFT_COLUMN_THREAD = 6,  /* heft_thread_t */
+    HEFT_CHUNK_META = 7,     /* JSON, UTF-8: command, python, paths */
+    HEFT_CHUNK_SOURCE = 8,   /* zlib stream of JSON, UTF-8: source lines, written by the watcher; the last one counts */
+    HEFT_CHUNK_TIMELINE = 9, /* heft_timeline_t */
 } heft_chunk_kind_t;
 
 #define HEFT_FORMAT_CHUNKS 128u /* entries of the chunk table: one page */
@@ -194,6 +195,22 @@ typedef struct {
 #define HEFT_THREAD_MAIN 1u
 #define HEFT_THREAD_SHARED 2u /* all threads after those that found a root, and those Python does not know */
 
+typedef struct {
+    uint64_t live_bytes;
+    uint64_t resident_bytes; /* of the process; 0 = not known */
+} heft_point_t;
+
+#define HEFT_TIMELINE_POINTS 500u
+
+/* See timeline.h. */
+typedef struct {
+    uint64_t interval_ns; /* 0 = no point yet */
+    uint32_t point_n;
+    uint32_t reserved;
+    heft_point_t last; /* what was last known */
+    heft_point_t points[HEFT_TIMELINE_POINTS];
+} heft_timeline_t;
+
 /* A string is a reference: byte offset into the string column, of { uint32_t length; bytes; padding to 4 }.
  * UTF-8 with surrogateescape'd bytes kept as three-byte surrogates; 0 = no string (the column starts with 4 unused
  * bytes). */
@@ -207,5 +224,6 @@ _Static_assert(sizeof(heft_detail_t) == 64, "format");
 _Static_assert(sizeof(heft_temp_t) == 32, "format");
 _Static_assert(sizeof(heft_code_t) == 32, "format");
 _Static_assert(sizeof(heft_thread_t) == 32, "format");
+_Static_assert(sizeof(heft_timeline_t) <= 2 * HEFT_FORMAT_PAGE, "format");
 
 #endif

@@ -31,6 +31,7 @@
 #include "base/region.h"
 
 #define PAGE HEFT_FORMAT_PAGE
+#define TIMELINE_BYTES (2 * PAGE)
 #define REFUSALS 4096u /* failed attempts between two questions to a full disk */
 
 static const struct {
@@ -57,10 +58,12 @@ static bool is_our_file(const heft_ledger_t *ledger, int fd)
 
 /* Move the descriptor to just below the soft limit of open files, 960 at most: a process' table of descriptors is as
  * large as its highest one. */
-static int move_high(int fd)
+int heft_ledger_move_high(int fd)
 {
     struct rlimit limit;
     rlim_t floor = 960;
+    if (fd < 0)
+        return fd;
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < floor + 64)
         floor = limit.rlim_cur - limit.rlim_cur / 16 - 1;
     int high = fcntl(fd, F_DUPFD_CLOEXEC, (int)floor);
@@ -84,7 +87,7 @@ static int ledger_fd(heft_ledger_t *ledger)
     }
     if (is_gone)
         ledger->header->flags |= HEFT_FLAG_FILE_GONE;
-    ledger->fd = fd < 0 ? -1 : move_high(fd);
+    ledger->fd = fd < 0 ? -1 : heft_ledger_move_high(fd);
     return ledger->fd;
 }
 
@@ -169,6 +172,8 @@ void heft_ledger_seal(heft_ledger_t *ledger)
     size_t done[HEFT_COLUMN_THREAD + 1] = {0};
     for (uint32_t i = 0; i < ledger->chunk_n; i++) {
         heft_chunk_t *chunk = &ledger->chunks[i];
+        if (chunk->kind == HEFT_CHUNK_TIMELINE)
+            chunk->crc = heft_crc32c(0, ledger->timeline, sizeof *ledger->timeline);
         if (chunk->kind < HEFT_COLUMN_NODE || chunk->kind > HEFT_COLUMN_THREAD)
             continue; /* META has its sum since the beginning */
         size_t whole = heft_ledger_column_bytes(ledger->header, chunk->kind), at = done[chunk->kind];
@@ -205,7 +210,7 @@ static int write_all(int fd, const void *data, size_t bytes, off_t off)
 
 int heft_ledger_create_in(int fd, const void *meta, size_t meta_bytes, uint64_t watcher_pid)
 {
-    size_t bytes = 2 * PAGE + round_page(meta_bytes);
+    size_t timeline_off = 2 * PAGE + round_page(meta_bytes), bytes = timeline_off + TIMELINE_BYTES;
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     heft_header_t header = {
@@ -220,18 +225,29 @@ int heft_ledger_create_in(int fd, const void *meta, size_t meta_bytes, uint64_t 
     };
     memcpy(header.magic, HEFT_FORMAT_MAGIC, sizeof header.magic);
     header.static_crc = heft_crc32c(0, &header, offsetof(heft_header_t, static_crc));
-    heft_chunk_t chunk = {
+    heft_chunk_t meta_chunk = {
         .kind = HEFT_CHUNK_META,
         .crc = heft_crc32c(0, meta, meta_bytes),
         .off = 2 * PAGE,
-        .bytes = bytes - 2 * PAGE,
+        .bytes = timeline_off - 2 * PAGE,
         .used = meta_bytes,
     };
+    heft_chunk_t timeline_chunk = {
+        .kind = HEFT_CHUNK_TIMELINE, /* zeros for now */
+        .off = timeline_off,
+        .bytes = TIMELINE_BYTES,
+        .used = sizeof(heft_timeline_t),
+    };
+    off_t entry = PAGE;
     int error = posix_fallocate(fd, 0, (off_t)bytes);
     if (error == 0)
         error = write_all(fd, &header, sizeof header, 0);
-    if (error == 0 && meta_bytes > 0)
-        error = write_all(fd, &chunk, sizeof chunk, PAGE);
+    if (error == 0 && meta_bytes > 0) {
+        error = write_all(fd, &meta_chunk, sizeof meta_chunk, entry);
+        entry += (off_t)sizeof meta_chunk;
+    }
+    if (error == 0)
+        error = write_all(fd, &timeline_chunk, sizeof timeline_chunk, entry);
     if (error == 0)
         error = write_all(fd, meta, meta_bytes, 2 * PAGE);
     return error;
@@ -286,10 +302,17 @@ static int map_file(heft_ledger_t *ledger, const char *path)
         h->static_crc != heft_crc32c(0, h, offsetof(heft_header_t, static_crc)) || h->state != HEFT_STATE_CREATED)
         return EINVAL;
     for (; ledger->chunk_n < HEFT_FORMAT_CHUNKS && ledger->chunks[ledger->chunk_n].kind != 0; ledger->chunk_n++) {
-        if (ledger->chunks[ledger->chunk_n].kind <= HEFT_COLUMN_THREAD)
+        const heft_chunk_t *chunk = &ledger->chunks[ledger->chunk_n];
+        if (chunk->kind <= HEFT_COLUMN_THREAD)
             return EINVAL; /* somebody is about to record */
+        if (chunk->kind != HEFT_CHUNK_TIMELINE)
+            continue;
+        p = mmap(NULL, TIMELINE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, ledger->fd, (off_t)chunk->off);
+        if (p == MAP_FAILED)
+            return errno;
+        ledger->timeline = (heft_timeline_t *)(void *)p;
     }
-    return 0;
+    return ledger->timeline != NULL ? 0 : EINVAL;
 }
 
 /* Make the file what it was before the first chunk of a column. */
@@ -306,6 +329,8 @@ void heft_ledger_detach(heft_ledger_t *ledger)
         close(ledger->fd);
     if (ledger->header != NULL)
         munmap((void *)ledger->header, 2 * PAGE);
+    if (ledger->timeline != NULL)
+        munmap((void *)ledger->timeline, TIMELINE_BYTES);
     for (int kind = HEFT_COLUMN_NODE; kind <= HEFT_COLUMN_THREAD; kind++) {
         if (ledger->columns[kind].base != NULL)
             munmap(ledger->columns[kind].base, ledger->columns[kind].reserved);
@@ -321,7 +346,7 @@ int heft_ledger_attach(heft_ledger_t *ledger, const char *path)
     if (error == 0 && (ledger->path = strdup(path)) == NULL)
         error = ENOMEM;
     if (error == 0) {
-        ledger->fd = move_high(ledger->fd);
+        ledger->fd = heft_ledger_move_high(ledger->fd);
         if (!reserve_columns(ledger)) /* smaller under a limit: a smaller tree */
             error = ENOMEM;
     }

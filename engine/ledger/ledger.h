@@ -26,6 +26,7 @@ typedef struct {
 typedef struct {
     heft_header_t *header;                         /* mapped, shared with readers and the watcher */
     heft_chunk_t *chunks;                          /* mapped, HEFT_FORMAT_CHUNKS entries */
+    heft_timeline_t *timeline;                     /* mapped */
     heft_column_t columns[HEFT_COLUMN_THREAD + 1]; /* by kind; 0 is unused */
     uint32_t chunk_n;
     uint64_t file_bytes;
@@ -44,6 +45,9 @@ int heft_ledger_create_in(int fd, const void *meta, size_t meta_bytes, uint64_t 
 /* Map an existing file of state CREATED for recording, with the first chunk of every column.  0 or an errno;
  * EINVAL: not a recording of this version, or somebody has recorded into it already. */
 int heft_ledger_attach(heft_ledger_t *ledger, const char *path);
+
+/* Move a descriptor of ours out of the program's way; the new number, or the old one if it cannot be moved. */
+int heft_ledger_move_high(int fd);
 
 /* Unmap and close; the file stays as it is. */
 void heft_ledger_detach(heft_ledger_t *ledger);

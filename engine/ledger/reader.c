@@ -27,7 +27,7 @@
 #include "base/crc32c.h"
 
 #define PAGE HEFT_FORMAT_PAGE
-#define KINDS (HEFT_CHUNK_SOURCE + 1)
+#define KINDS (HEFT_CHUNK_TIMELINE + 1)
 
 /* Where the bytes come from, and what is known about them so far. */
 struct heft_reader_file {
@@ -269,6 +269,28 @@ static heft_status_t read_blob(const file_t *file, heft_chunk_kind_t kind, char 
     return status;
 }
 
+/* Numbers that no writer can have left are an error in a sealed recording; in others there is no timeline then. */
+static heft_status_t read_timeline(heft_reader_t *reader, const file_t *file, heft_err_t *err)
+{
+    char *data = NULL;
+    size_t bytes = 0;
+    uint64_t off = heft__reader_off(file, HEFT_CHUNK_TIMELINE, 0);
+    heft_status_t status = read_blob(file, HEFT_CHUNK_TIMELINE, &data, &bytes, err);
+    reader->timeline = (heft_timeline_t *)(void *)data; /* owned by the reader, whatever happens */
+    if (status != HEFT_OK || data == NULL)
+        return status;
+    const heft_timeline_t *t = reader->timeline;
+    bool is_sound = bytes == sizeof *t && t->point_n <= HEFT_TIMELINE_POINTS &&
+                    t->interval_ns <= INT64_MAX / HEFT_TIMELINE_POINTS && (t->interval_ns > 0 || t->point_n == 0);
+    if (!is_sound && file->is_sealed)
+        return heft_err_set(err, HEFT_ERR_CORRUPT, "the timeline has impossible numbers", off);
+    if (!is_sound) {
+        free(data);
+        reader->timeline = NULL;
+    }
+    return HEFT_OK;
+}
+
 #define COLUMN(kind, count, type, to)                                                                                  \
     read_column(file, kind, file->header.count, sizeof(type), offsetof(heft_header_t, count), &reader->to, err)
 
@@ -302,7 +324,8 @@ static heft_status_t read_all(heft_reader_t *reader, file_t *file, heft_err_t *e
     header->string_bytes = file->header.string_bytes;
     if ((status = COLUMN(HEFT_COLUMN_STRING, string_bytes, char, strings)) != HEFT_OK ||
         (status = read_blob(file, HEFT_CHUNK_META, &reader->meta, &reader->meta_bytes, err)) != HEFT_OK ||
-        (status = read_blob(file, HEFT_CHUNK_SOURCE, &reader->source, &reader->source_bytes, err)) != HEFT_OK)
+        (status = read_blob(file, HEFT_CHUNK_SOURCE, &reader->source, &reader->source_bytes, err)) != HEFT_OK ||
+        (status = read_timeline(reader, file, err)) != HEFT_OK)
         return status;
     reader->file_bytes = file->bytes;
     reader->is_final = file->is_sealed && !(header->flags & HEFT_FLAG_CONTRADICTION);
@@ -349,5 +372,6 @@ void heft_reader_close(heft_reader_t *reader)
     free(reader->strings);
     free(reader->meta);
     free(reader->source);
+    free(reader->timeline);
     *reader = (heft_reader_t){0};
 }

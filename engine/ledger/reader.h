@@ -52,6 +52,7 @@ typedef struct {
     size_t meta_bytes;
     char *source; /* zlib stream; owned; NULL when there is none */
     size_t source_bytes;
+    heft_timeline_t *timeline; /* owned; NULL when there is none (a recording of an early version) */
 
     heft_amount_t peak, live, total, temporary; /* of all nodes; temporary of span 1 */
 } heft_reader_t;

@@ -4,11 +4,15 @@
 #include "python/recorder.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "ledger/timeline.h"
 
 /* Thread states with a record of their own, by address.  Records are not given back: a new thread mostly gets the
  * address of a dead one, and where not, the HEFT_THREADS_MAX roots are used up long before. */
@@ -166,20 +170,40 @@ static uint64_t monotonic_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+/* Resident bytes of the process now, 0 = not known.  Two system calls, a few microseconds. */
+static uint64_t resident_bytes(void)
+{
+    char text[128];
+    struct stat st;
+    unsigned long long pages;
+    int fd = heft_rec.statm_fd;
+    if (fd < 0 || fstat(fd, &st) != 0 || st.st_ino != heft_rec.statm_ino)
+        return 0;
+    ssize_t n = pread(fd, text, sizeof text - 1, 0);
+    if (n <= 0)
+        return 0;
+    text[n] = 0;
+    const char *second = strchr(text, ' ');
+    return second != NULL && sscanf(second, "%llu", &pages) == 1 ? (uint64_t)pages * 4096 : 0;
+}
+
 HEFT_NOINLINE void heft_recorder_tick(void)
 {
     heft_tree_t *tree = &heft_rec.tree;
     heft_rec.ticks = TICKS;
-    uint64_t now = monotonic_ns() - heft_rec.start_ns;
+    uint64_t now = monotonic_ns() - heft_rec.start_ns, live = tree->live_bytes < 0 ? 0 : (uint64_t)tree->live_bytes;
     tree->now_ns = now;
     tree->header->now_ns = now;
-    if (heft_rec.rusage_ns != 0 && now - heft_rec.rusage_ns < RUSAGE_NS)
+    if (heft_rec.rusage_ns != 0 && now - heft_rec.rusage_ns < RUSAGE_NS) {
+        heft_timeline_add(heft_rec.ledger.timeline, now, live, 0);
         return;
+    }
     int saved_errno = errno;
     struct rusage usage;
     heft_rec.rusage_ns = now;
     if (getrusage(RUSAGE_SELF, &usage) == 0 && usage.ru_maxrss > heft_rec.maxrss_before)
         tree->header->rss_peak_bytes = (uint64_t)usage.ru_maxrss * 1024;
+    heft_timeline_add(heft_rec.ledger.timeline, now, live, resident_bytes());
     tree->header->tool_bytes = heft_tree_tool_bytes(tree) + heft_blocks_tool_bytes(&heft_rec.blocks);
     tree->header->lost_events = heft_rec.blocks.lost;
     errno = saved_errno;
@@ -210,6 +234,7 @@ static bool get_ready(heft_recorder_t *rec)
     /* old kernels (before 4.14) refuse: then the fork handler alone keeps children out */
     (void)madvise(&heft_recorder_pages, sizeof heft_recorder_pages, MADV_WIPEONFORK);
     rec->ts = HEFT_NOBODY;
+    rec->statm_fd = -1;
     rec->pid = getpid();
     rec->interp = PyInterpreterState_Main();
     rec->name_attribute = PyUnicode_InternFromString("_name");
@@ -229,6 +254,27 @@ static bool is_set(const char *name)
 {
     const char *value = getenv(name);
     return value != NULL && strcmp(value, "1") == 0;
+}
+
+static void open_statm(heft_recorder_t *rec)
+{
+    struct stat st;
+    int low = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    rec->statm_fd = heft_ledger_move_high(low);
+    if (low >= 0 && rec->statm_fd == low) { /* no high number to be had: the low ones are the program's */
+        close(low);
+        rec->statm_fd = -1;
+    }
+    if (rec->statm_fd >= 0 && fstat(rec->statm_fd, &st) == 0)
+        rec->statm_ino = st.st_ino;
+}
+
+static void close_statm(heft_recorder_t *rec)
+{
+    struct stat st;
+    if (rec->statm_fd >= 0 && fstat(rec->statm_fd, &st) == 0 && st.st_ino == rec->statm_ino)
+        close(rec->statm_fd);
+    rec->statm_fd = -1;
 }
 
 bool heft_recorder_open(const char *path)
@@ -264,6 +310,7 @@ bool heft_recorder_open(const char *path)
         rec->maxrss_before = usage.ru_maxrss;
     if (is_jit_on())
         rec->ledger.header->flags |= HEFT_FLAG_JIT;
+    open_statm(rec);
     rec->ledger.header->pid = (uint64_t)rec->pid;
     return true;
 }
@@ -278,6 +325,7 @@ HEFT_COLD void heft_recorder_close(void)
     rec->shared_root = 0;
     rec->rusage_ns = 0;
     rec->recent = _mm_setzero_si128();
+    close_statm(rec);
     heft_tree_done(&rec->tree);
     heft_blocks_done(&rec->blocks);
     heft_region_done(&rec->thread_region);

@@ -60,7 +60,9 @@ typedef struct {
     heft_thread_state_t *threads;
     heft_frame_t **walk; /* frames of one walk, top first */
     uint32_t walk_max;
-    uint64_t start_ns, rusage_ns; /* monotonic clock; when the resident peak was last asked for */
+    uint64_t start_ns, rusage_ns; /* monotonic clock; when resident memory was last asked for */
+    int statm_fd;                 /* /proc/self/statm, kept at a high number; -1 = closed */
+    ino_t statm_ino;              /* of what we opened: the program may have closed it and opened another there */
     long maxrss_before;           /* KiB; the kernel's peak outlives exec: up to here it is the launcher's */
     pid_t pid;
     PyInterpreterState *interp;             /* the main one; others are recorded as guests */

@@ -25,6 +25,7 @@
 #include "base/crc32c.h"
 #include "build_recording.h"
 #include "ledger/finish.h"
+#include "ledger/timeline.h"
 #include "writer.h"
 
 #define PAGE HEFT_FORMAT_PAGE
@@ -107,12 +108,14 @@ static void test_what_create_writes(void **state)
         assert_int_equal(header.exit_status, HEFT_EXIT_UNKNOWN);
         assert_true(header.watcher_pid == HEFT_WATCHER_EXPECTED);
         assert_true(header.created_unix_ns > UINT64_C(1700000000) * 1000000000u);
-        assert_int_equal(bytes, 2 * PAGE + (sizes[i] + PAGE - 1) / PAGE * PAGE);
+        assert_int_equal(bytes, 2 * PAGE + (sizes[i] + PAGE - 1) / PAGE * PAGE + 2 * PAGE);
         heft_reader_t reader;
         read_back(&reader, w->path);
         assert_int_equal(reader.meta_bytes, sizes[i]);
         if (sizes[i] > 0)
             assert_memory_equal(reader.meta, meta, sizes[i]);
+        assert_non_null(reader.timeline);
+        assert_int_equal(reader.timeline->point_n, 0);
         heft_reader_close(&reader);
         free(file);
         free(meta);
@@ -315,14 +318,14 @@ static void test_the_descriptor_is_out_of_the_way(void **state)
 /* The file's chunks as its table says: apart from each other, without gaps, each column doubling. */
 static void check_chunks(const writer_t *w)
 {
-    size_t bytes, end = 2 * PAGE, column[HEFT_CHUNK_SOURCE + 1] = {0};
+    size_t bytes, end = 2 * PAGE, column[HEFT_CHUNK_TIMELINE + 1] = {0};
     unsigned char *file = slurp(w->path, &bytes);
     heft_chunk_t chunk;
     for (uint32_t i = 0; i < HEFT_FORMAT_CHUNKS; i++) {
         memcpy(&chunk, file + PAGE + i * sizeof chunk, sizeof chunk);
         if (chunk.kind == 0)
             break;
-        assert_true(chunk.kind <= HEFT_CHUNK_SOURCE);
+        assert_true(chunk.kind <= HEFT_CHUNK_TIMELINE);
         assert_int_equal(chunk.off, end);
         assert_true(chunk.bytes > 0 && chunk.bytes % PAGE == 0);
         if (chunk.kind <= HEFT_COLUMN_THREAD && column[chunk.kind] != 0)
@@ -710,6 +713,41 @@ static void test_seal(void **state)
     free(file);
 }
 
+/* What a sealed recording says of its timeline is checked; of another one, nonsense is no timeline. */
+static void test_timelines_that_cannot_be(void **state)
+{
+    writer_t *w = *state;
+    heft_reader_t reader;
+    heft_err_t err = {0};
+    writer_attach(w);
+    writer_start(w);
+    heft_timeline_add(w->ledger.timeline, 3000000, 10, 20);
+    read_back(&reader, w->path);
+    assert_int_equal(reader.timeline->point_n, 4);
+    assert_int_equal(reader.timeline->points[3].live_bytes, 10);
+    heft_reader_close(&reader);
+    heft_timeline_t good = *w->ledger.timeline, bad[3] = {good, good, good};
+    bad[0].point_n = HEFT_TIMELINE_POINTS + 1;
+    bad[1].interval_ns = 0;
+    bad[2].interval_ns = UINT64_MAX / HEFT_TIMELINE_POINTS;
+    for (uint32_t i = 0; i < 3; i++) {
+        *w->ledger.timeline = bad[i];
+        read_back(&reader, w->path);
+        assert_null(reader.timeline);
+        heft_reader_close(&reader);
+    }
+    for (uint32_t i = 0; i < 3; i++) {
+        *w->ledger.timeline = bad[i];
+        heft_ledger_seal(&w->ledger);
+        assert_int_equal(heft_reader_open(&reader, w->path, &err), HEFT_ERR_CORRUPT);
+    }
+    *w->ledger.timeline = good;
+    heft_ledger_seal(&w->ledger);
+    read_back(&reader, w->path);
+    assert_memory_equal(reader.timeline, &good, sizeof good);
+    heft_reader_close(&reader);
+}
+
 static void *wait_for_close(void *arg)
 {
     heft_header_t *header = arg;
@@ -757,6 +795,7 @@ int main(void)
         WITH(test_growth_is_refused),
         WITH(test_a_full_disk),
         WITH(test_seal),
+        WITH(test_timelines_that_cannot_be),
         WITH(test_the_end_wakes_who_waits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

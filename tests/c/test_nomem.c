@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Memory that runs out anywhere between opening a recording and its last view, or in an Arrow table: each call fails
+/* Memory that runs out anywhere between opening a recording and its last view, export or Arrow table: each call fails
  * cleanly, releases what it had, and works again.  Linked with --wrap for malloc, calloc and realloc: the n-th request
  * of a round fails. */
 #include <setjmp.h>
@@ -13,6 +13,9 @@
 
 #include "build_recording.h"
 #include "export/arrow.h"
+#include "export/collapsed.h"
+#include "export/pprof.h"
+#include "export/speedscope.h"
 #include "ledger/view.h"
 
 void *__real_malloc(size_t bytes);
@@ -64,6 +67,21 @@ static bool make_groups(const heft_view_t *view)
     return ok;
 }
 
+static bool make_exports(const heft_view_t *view)
+{
+    heft_out_t outs[3] = {{0}};
+    heft_pprof_t pprof = {.alloc = view, .inuse = view, .default_type = heft_text_of("inuse_space")};
+    heft_speedscope_profile_t profile = {.view = view, .thread = HEFT_PATHS_ALL};
+    heft_speedscope_t speedscope = {.profiles = &profile, .profile_n = 1};
+    bool ok = heft_pprof_write(&pprof, &outs[0]) && heft_speedscope_write(&speedscope, &outs[1]) &&
+              heft_collapsed_write(view, NULL, &outs[2]);
+    for (int i = 0; i < 3; i++) {
+        assert_true(!ok || (outs[i].n > 0 && !outs[i].failed));
+        heft_out_done(&outs[i]);
+    }
+    return ok;
+}
+
 /* Everything once; true if memory was enough. */
 static bool make_all(const unsigned char *data, size_t bytes)
 {
@@ -82,7 +100,7 @@ static bool make_all(const unsigned char *data, size_t bytes)
     for (int own = 0; ok && own < 2; own++) {
         heft_view_options_t options = {.moment = HEFT_MOMENT_TOTAL, .classes = classes, .own = own, .keep = 15};
         assert_true(stacks.file_n <= sizeof classes);
-        ok = heft_view_init(&view, &stacks, &options) && make_groups(&view);
+        ok = heft_view_init(&view, &stacks, &options) && make_groups(&view) && make_exports(&view);
         heft_view_done(&view);
     }
     heft_stacks_done(&stacks);

@@ -408,7 +408,7 @@ static void test_chunks(void **state)
     heft_chunk_t meta = *CHUNK(image, 0), nodes = *CHUNK(image, 1), bad;
 #define REFUSE_CHUNK(i, like, field, value, expected)                                                                  \
     (bad = (like), bad.field = (value), refuse_chunk(i, bad, expected))
-    REFUSE_CHUNK(1, nodes, kind, 9, HEFT_ERR_CORRUPT);
+    REFUSE_CHUNK(1, nodes, kind, 10, HEFT_ERR_CORRUPT);
     REFUSE_CHUNK(1, nodes, kind, 0, HEFT_ERR_CORRUPT); /* the table seems to end: the rest is behind the end */
     REFUSE_CHUNK(1, nodes, kind, HEFT_COLUMN_TEMP, HEFT_ERR_CORRUPT);
     REFUSE_CHUNK(1, nodes, kind, HEFT_CHUNK_META, HEFT_ERR_CORRUPT);

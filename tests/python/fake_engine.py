@@ -71,6 +71,7 @@ class Recording:
         self.header: dict[str, int] = HEADER | data.get("header", {})
         self.threads = [tuple(thread) for thread in data.get("threads", [["MainThread", 4711, 0]])]
         self.stacks = data["stacks"]
+        self.functions = [tuple(function) for function in data.get("functions", [])]
         self.files = [INTERPRETER]
         for stack in self.stacks:
             stack["frames"] = stack["frames"] or [[INTERPRETER, 0, 0, INTERPRETER, INTERPRETER, None]]
