@@ -12,12 +12,15 @@ from memheft._version import __version__
 
 TYPE_CHECKING = False  # as in typing, without importing it
 if TYPE_CHECKING:
+    from memheft.difference import Change, Difference
     from memheft.errors import Error, FormatError, RecordingError
     from memheft.recorder import Recorder, record
     from memheft.recording import Recording, open  # noqa: A004
     from memheft.tables import Frame, Row, View
 
 __all__ = [
+    "Change",
+    "Difference",
     "Error",
     "FormatError",
     "Frame",
@@ -32,6 +35,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Change": "difference",
+    "Difference": "difference",
     "Error": "errors",
     "FormatError": "errors",
     "RecordingError": "errors",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from memheft._engine import _Moment
+    from memheft.difference import Difference
     from memheft.views.recording import Opened
 
 MEMORY = "<memory>"
@@ -86,6 +87,13 @@ class Recording:
         if blocks not in (1, 2, 4):
             raise ValueError(f"temporary_within takes 1, 2 or 4, not {blocks!r}")
         return self._view("temporary", blocks)
+
+    def diff(self, after: Recording) -> Difference:
+        """What grew and what shrank from the peak of this recording to that of a later one.
+
+        For another moment, grouping or part compare views: a.live.by("file").diff(b.live.by("file")).
+        """
+        return self.peak.diff(after.peak)
 
     def _view(self, moment: _Moment, span: int = 1) -> View:
         return View._of(self._opened(), moment, span)

@@ -12,6 +12,7 @@ from memheft.views.names import CLASS_NAMES
 if TYPE_CHECKING:
     from memheft import _engine
     from memheft._engine import _Column, _Moment, _Row
+    from memheft.difference import Difference
     from memheft.views.recording import Opened
     from memheft.views.rows import Json, Rows
     from memheft.views.table import Table
@@ -197,12 +198,26 @@ class View:
         """What `memheft report --json` writes of it (docs/reference/json.md)."""
         from memheft.views import documents
 
+        document = documents.report(self._recording, self._query(), self._rows, self._limit or 0)
+        return document | {"rows": []} if self._limit == 0 else document
+
+    def _query(self) -> Json:
         view: Json = {"moment": self._moment, "by": self._by, "filters": list(self._filters)}
         if self._moment == "temporary":
             view["temporary"] = self._span
-        shown = self._rows.rows if self._limit != 0 else []
-        document = documents.report(self._recording, view, self._rows, self._limit or 0)
-        return document if shown else document | {"rows": []}
+        return view
+
+    def diff(self, after: View) -> Difference:
+        """What grew and what shrank from this view to a later one, of the same moment, grouping and filters.
+
+        Lines that moved are found again by their function and source. Raises ValueError if the views differ
+        in what they are views of.
+        """
+        from memheft.difference import Difference
+
+        if self._query() != after._query():
+            raise ValueError(f"these views cannot be compared: {self._heading()}, and {after._heading()}")
+        return Difference(self, after)
 
     # -- as an Arrow table -------------------------------------------------------------------------------
 
@@ -263,20 +278,7 @@ class View:
         return "\n".join([self._title(), *draw_plain(self._table(), 110), *notes])
 
     def _repr_html_(self) -> str:
-        from html import escape
-
-        columns, cells = self._table().fit(160)
-        kinds = [column.kind for column in columns]
-        lines = [f"<p>{escape(self._title())}</p>", "<table>"]
-        for i, row in enumerate(cells):
-            tag = "td" if i else "th"
-            inner = "".join(
-                f'<{tag} style="text-align:{"right" if kind == "number" else "left"}">{escape(cell)}</{tag}>'
-                for cell, kind in zip(row, kinds, strict=True)
-            )
-            lines.append(f"<tr>{inner}</tr>")
-        notes = [f"<p>note: {escape(text)}</p>" for text in self._notices()]
-        return "\n".join([*lines, "</table>", *notes])
+        return html_of(self._title(), self._table(), [f"note: {text}" for text in self._notices()])
 
     def _notices(self) -> list[str]:
         """What must be known to trust the numbers."""
@@ -289,12 +291,16 @@ class View:
 
     def _title(self) -> str:
         from memheft.views import sizes
+
+        sums = f"{sizes.size(self.total_bytes)} in {sizes.plural(self.total_blocks, 'block')}"
+        return f"{self._heading()}: {sums}"
+
+    def _heading(self) -> str:
         from memheft.views.text import clean
 
         span = f" {self._span}" if self._moment == "temporary" and self._span > 1 else ""
         filters = clean("".join(f" {word}" for word in self._filters))
-        sums = f"{sizes.size(self.total_bytes)} in {sizes.plural(self.total_blocks, 'block')}"
-        return f"{self._moment}{span} by {self._by}{filters}: {sums}"
+        return f"{self._moment}{span} by {self._by}{filters}"
 
     def _table(self) -> Table:
         from memheft.views import sizes
@@ -326,6 +332,23 @@ class View:
         if len(heavy) > SHOWN:
             table.add("", "", "", f"({len(heavy) - SHOWN} more)", "")
         return table
+
+
+def html_of(title: str, table: Table, notes: list[str]) -> str:
+    """A table for a notebook."""
+    from html import escape
+
+    columns, cells = table.fit(160)
+    kinds = [column.kind for column in columns]
+    lines = [f"<p>{escape(title)}</p>", "<table>"]
+    for i, row in enumerate(cells):
+        tag = "td" if i else "th"
+        inner = "".join(
+            f'<{tag} style="text-align:{"right" if kind == "number" else "left"}">{escape(cell)}</{tag}>'
+            for cell, kind in zip(row, kinds, strict=True)
+        )
+        lines.append(f"<tr>{inner}</tr>")
+    return "\n".join([*lines, "</table>", *(f"<p>{escape(text)}</p>" for text in notes)])
 
 
 def _codes(names: Code | Iterable[Code]) -> list[Code]:

@@ -738,6 +738,43 @@ def test_any_filter_keeps_the_sums(words: list[Any], n: int) -> None:
         assert list(grouped.top(n)) == grouped[:n]
 
 
+# -- differences -------------------------------------------------------------------------------------------
+
+
+def test_diff(tmp_path: Path) -> None:
+    recorder = memheft.record(tmp_path / "{n}.heft")
+    kept = []
+    for n in (500, 1500):
+        with recorder:
+            kept.append(work(n))
+    before, after = (memheft.open(tmp_path / f"{n}.heft") for n in (1, 2))
+    difference = before.diff(after)
+    assert difference.bytes_delta == after.peak.total_bytes - before.peak.total_bytes
+    assert difference.blocks_delta == sum(change.blocks_delta for change in difference)
+    change = difference[0]
+    assert str(change.function).startswith("work")
+    assert change.line_before == change.line_after
+    assert is_about(change.blocks_before, 500)
+    assert is_about(change.blocks_after, 1500)
+    assert change.bytes_delta == change.bytes_after - change.bytes_before
+    assert len(difference.top(1)) == 1
+    assert difference.top(1)[:5] == [change]
+    assert "work" in str(difference)
+    assert "<table>" in difference._repr_html_()
+    assert "rows" in repr(difference)
+    for by in GROUPINGS:
+        one: Any = before.live.by(by).diff(after.live.by(by))  # type: ignore[arg-type]
+        document = one.to_dict()
+        schema.check(document)
+        assert len(document["rows"]) == len(one)
+        assert sum(row.bytes_delta for row in one) == one.bytes_delta
+        assert one.top(0).to_dict()["rows"] == []
+    assert before.live.by("stack").diff(after.live.by("stack"))[0].stack[0].file == __file__  # type: ignore[index]
+    with pytest.raises(ValueError, match="cannot be compared"):
+        before.live.diff(after.peak)
+    assert before.diff(before).bytes_delta == 0
+
+
 # -- Arrow -------------------------------------------------------------------------------------------------
 
 COLUMNS = ["bytes", "blocks", "inclusive_bytes", "inclusive_blocks", "first_ns", "last_ns"]
