@@ -13,7 +13,7 @@ import errno
 import os
 import sys
 
-from memheft.program import DEFAULT_NAME, Program, scripts_folder
+from memheft.program import DEFAULT_NAME, Program, interval_of, scripts_folder
 
 TYPE_CHECKING = False  # as in typing, without importing it
 if TYPE_CHECKING:
@@ -21,25 +21,29 @@ if TYPE_CHECKING:
 
 
 class Settings:
-    """What stands in the variable: `1`, or `path=FILE`, `quiet=1`, separated by commas."""
+    """What stands in the variable: `1`, or `path=FILE`, `sample=SIZE`, `quiet=1`, separated by commas."""
 
     def __init__(self, text: str) -> None:
         self.path = DEFAULT_NAME
         self.quiet = False
+        self.interval = 0
         for word in text.split(","):
             name, sign, value = word.strip().partition("=")
             if name in ("", "1") and not sign:
+                continue
+            if name == "sample":
+                self.interval = interval_of(value if sign else None)
                 continue
             if name == "path" and value:
                 self.path = value
             elif name == "quiet" and value in ("0", "1"):
                 self.quiet = value == "1"
-            elif name == "sample":
-                raise ValueError("sample is not known to this memheft, which records every allocation")
             elif name in ("path", "quiet"):
                 raise ValueError(f"{name} needs {'a name' if name == 'path' else '0 or 1'}, as in {name}=...")
             else:
-                raise ValueError(f"there is no setting {name!r}; there are 1, path=FILE and quiet=1")
+                raise ValueError(
+                    f"there is no setting {name!r}; there are 1, path=FILE, sample=SIZE and quiet=1"
+                )
 
 
 def start() -> None:
@@ -71,7 +75,7 @@ def start() -> None:
         _complain(reason)
         return
     try:
-        path = _create(path, this.meta())
+        path = _create(path, this.meta(), settings.interval)
     except OSError as error:
         _complain(f"cannot create {path}: {error.strerror}")
         return
@@ -84,13 +88,13 @@ def _is_memheft(this: Program) -> bool:
     return this.kind in ("module", "command") and this.label == "memheft"
 
 
-def _create(path: str, meta: bytes) -> str:
+def _create(path: str, meta: bytes, interval: int) -> str:
     """Make the file, under a name that is free: children inherit the variable, and with it the name."""
     from memheft import _engine
 
     for name in _names(path):
         try:
-            _engine.create(name, meta, False, False)
+            _engine.create(name, meta, False, False, interval)
             return name
         except OSError as error:
             if error.errno != errno.EEXIST:

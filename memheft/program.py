@@ -203,3 +203,29 @@ def not_to_overwrite(path: str) -> str | None:
     except FileNotFoundError:
         pass
     return None
+
+
+DEFAULT_INTERVAL = 512 * 1024  # bytes between two samples, on average
+
+
+def interval_of(text: str | None) -> int:
+    """The mean distance of samples in bytes, as somebody has typed it: 512KiB, 1_000_000; None: the default.
+
+    Raises ValueError if it is none. (A small parser of its own: `memheft run` imports as little as it can.)
+    """
+    if text is None:
+        return DEFAULT_INTERVAL
+    number = text.strip().replace("_", "").lower().removesuffix("b")
+    unit = 1
+    for letter, power in zip("kmg", (1, 2, 3), strict=True):
+        if number.endswith(letter + "i"):
+            number, unit = number[:-2], 1024**power
+        elif number.endswith(letter):
+            number, unit = number[:-1], 1000**power
+    try:
+        interval = round(float(number) * unit)
+    except (ValueError, OverflowError):
+        interval = 0
+    if not 1 <= interval < 1 << 50:
+        raise ValueError(f"{text!r} is no mean distance of samples, such as 512KiB")
+    return interval

@@ -21,8 +21,10 @@ Function = TypeVar("Function", bound="Callable[..., Any]")
 @overload
 def record(path: Function, /) -> Function: ...
 @overload
-def record(path: str | os.PathLike[str] | None = None, *, force: bool = False) -> Recorder: ...
-def record(path: Any = None, *, force: bool = False) -> Any:
+def record(
+    path: str | os.PathLike[str] | None = None, *, force: bool = False, sample: int | str | bool | None = None
+) -> Recorder: ...
+def record(path: Any = None, *, force: bool = False, sample: int | str | bool | None = None) -> Any:
     """Record all allocations of this process while a block or a function runs, in all of its threads.
 
         with memheft.record() as recording:     # in memory
@@ -38,6 +40,10 @@ def record(path: Any = None, *, force: bool = False) -> Any:
     folder, `{script}.{pid}.heft` in it. A file that exists is an error (FileExistsError), or with `force`
     overwritten if it is a recording.
 
+    `sample`: the mean distance of samples in bytes, a number or text ("512KiB", for which True stands):
+    one allocation in so many bytes is recorded, which costs next to nothing; all numbers are estimates with
+    standard errors. ValueError if it is no size.
+
     There is one recording at a time in a process: a second one raises RecordingError, also under
     `memheft run`. Functions may be async, generators or async generators: what is recorded is from their
     first step to their end or close. The last recording of a decorated function `f` is
@@ -45,19 +51,32 @@ def record(path: Any = None, *, force: bool = False) -> Any:
     """
     if callable(path) and not isinstance(path, (str, os.PathLike)):
         return Recorder()(path)
-    return Recorder(path, force=force)
+    return Recorder(path, force=force, sample=sample)
+
+
+def _interval(sample: int | str | bool | None) -> int:
+    if sample is None or sample is False:
+        return 0
+    return program.interval_of(None if sample is True else str(sample))
 
 
 class Recorder:
     """Makes recordings, one after the other: a context manager, a decorator, or start() and stop()."""
 
-    def __init__(self, path: str | os.PathLike[str] | None = None, *, force: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        force: bool = False,
+        sample: int | str | bool | None = None,
+    ) -> None:
         if path is not None:
             path = os.fspath(path)
             if not isinstance(path, str) or not path:
                 raise TypeError("path must be the name of a file, as text, or None")
         self._path = path
         self._force = force
+        self._interval = _interval(sample)
         self._count = 0
         self._on = False
         self._pid = 0
@@ -98,7 +117,7 @@ class Recorder:
         folder = program.package_folder() + os.sep
         recording = Recording._made(file)
         try:
-            fd = _engine.start(file, meta, self._force, folder)
+            fd = _engine.start(file, meta, self._force, folder, self._interval)
         except RuntimeError as error:  # of two threads that start at once, one comes second
             raise RecordingError(str(error)) from None
         recording._began(fd)

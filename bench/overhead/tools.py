@@ -31,6 +31,10 @@ def _memheft(python: str, out: Path, script: list[str]) -> list[str]:
     return [python, "-m", "memheft", "run", "-q", "-o", str(out), *script]
 
 
+def _memheft_sample(python: str, out: Path, script: list[str]) -> list[str]:
+    return [python, "-m", "memheft", "run", "-q", "--sample", "-o", str(out), *script]
+
+
 def _tracemalloc(python: str, _out: Path, script: list[str]) -> list[str]:
     return [python, "-X", "tracemalloc=1", *script]
 
@@ -64,6 +68,7 @@ TOOLS = {
         Tool(NONE, "no tool", "", _none),
         Tool(AGAIN, "no tool, again", "", _none),
         Tool("memheft", "memheft run", "memheft", _memheft),
+        Tool("memheft-sample", "memheft run --sample", "memheft", _memheft_sample),
         Tool("tracemalloc", "tracemalloc, 1 frame", "", _tracemalloc),
         Tool("tracemalloc-25", "tracemalloc, 25 frames", "", _tracemalloc_deep),
         Tool("memray", "memray run", "memray", _memray),

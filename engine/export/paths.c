@@ -58,7 +58,7 @@ void heft_paths_sum(const heft_paths_t *paths, const heft_view_t *view, uint32_t
     const heft_stacks_t *s = paths->stacks;
     HEFT_ASSERT(view->stacks == s);
     for (uint32_t p = 0; p < paths->path_n; p++) {
-        amounts[p] = (heft_amount_t){0, 0};
+        amounts[p] = (heft_amount_t){0};
         if (times != NULL)
             times[p] = HEFT_TIMES_NEVER;
     }

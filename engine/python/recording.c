@@ -8,6 +8,7 @@
  * of 100,000 stacks are mostly pointers.  Used by `memheft report`, never inside a program that is recorded. */
 #include "python/recording.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/compiler.h"
@@ -436,6 +437,12 @@ static PyObject *view_total_bytes(PyObject *self, void *Py_UNUSED(closure))
     return PyLong_FromUnsignedLongLong(((HeftView *)self)->view.total.bytes);
 }
 
+/* The standard error of an estimate, rounded up. */
+static PyObject *error_as_int(double variance)
+{
+    return PyLong_FromDouble(ceil(sqrt(variance)));
+}
+
 static PyObject *view_total_blocks(PyObject *self, void *Py_UNUSED(closure))
 {
     return PyLong_FromUnsignedLongLong(((HeftView *)self)->view.total.blocks);
@@ -444,6 +451,16 @@ static PyObject *view_total_blocks(PyObject *self, void *Py_UNUSED(closure))
 static PyObject *view_cut_bytes(PyObject *self, void *Py_UNUSED(closure))
 {
     return PyLong_FromUnsignedLongLong(((HeftView *)self)->view.cut.bytes);
+}
+
+static PyObject *view_bytes_error(PyObject *self, void *Py_UNUSED(closure))
+{
+    return error_as_int(((HeftView *)self)->view.total.bytes_variance);
+}
+
+static PyObject *view_blocks_error(PyObject *self, void *Py_UNUSED(closure))
+{
+    return error_as_int(((HeftView *)self)->view.total.blocks_variance);
 }
 
 static PyObject *view_cut_blocks(PyObject *self, void *Py_UNUSED(closure))
@@ -532,7 +549,8 @@ static PyObject *row_as_tuple(const HeftRecording *rec, heft_by_t by, const heft
                 PyLong_FromUnsignedLongLong(row->under.bytes), PyLong_FromUnsignedLongLong(row->under.blocks),
                 row_key(rec, by, rows, row), owner, time_as_int(row, row->times.first_ns),
                 time_as_int(row, row->times.last_ns), PyLong_FromUnsignedLongLong(row->owned.bytes),
-                by == HEFT_BY_STACK ? recursive_places(rec, row->key) : PyTuple_New(0));
+                by == HEFT_BY_STACK ? recursive_places(rec, row->key) : PyTuple_New(0),
+                error_as_int(row->self.bytes_variance), error_as_int(row->self.blocks_variance));
 }
 
 static PyObject *view_rows(PyObject *object, PyObject *args)
@@ -766,6 +784,8 @@ static PyGetSetDef view_getset[] = {
     {"total_bytes", view_total_bytes, NULL, "sum of the rows' bytes", NULL},
     {"total_blocks", view_total_blocks, NULL, "sum of the rows' blocks", NULL},
     {"cut_bytes", view_cut_bytes, NULL, "of total_bytes: whose callers were not kept (<paths cut>)", NULL},
+    {"bytes_error", view_bytes_error, NULL, "standard error of total_bytes; 0 of an exact recording", NULL},
+    {"blocks_error", view_blocks_error, NULL, "of total_blocks, likewise", NULL},
     {"cut_blocks", view_cut_blocks, NULL, "of total_blocks, likewise", NULL},
     {"uncertain_bytes", view_uncertain_bytes, NULL, "of total_bytes, at most: charged to a caller of their line", NULL},
     {"uncertain_blocks", view_uncertain_blocks, NULL, "of total_blocks, likewise", NULL},

@@ -32,15 +32,16 @@ PyObject *heft_watch_create(PyObject *module, PyObject *args)
     PyObject *path = NULL;
     Py_buffer meta;
     int force, watcher;
+    unsigned long long interval;
     (void)module;
-    if (!PyArg_ParseTuple(args, "O&y*pp:create", PyUnicode_FSConverter, &path, &meta, &force, &watcher))
+    if (!PyArg_ParseTuple(args, "O&y*ppK:create", PyUnicode_FSConverter, &path, &meta, &force, &watcher, &interval))
         return NULL;
     const char *name = PyBytes_AS_STRING(path);
     int error = 0;
     if (force && unlink(name) != 0 && errno != ENOENT)
         error = errno;
     if (error == 0)
-        error = heft_ledger_create(name, meta.buf, (size_t)meta.len, watcher ? HEFT_WATCHER_EXPECTED : 0);
+        error = heft_ledger_create(name, meta.buf, (size_t)meta.len, watcher ? HEFT_WATCHER_EXPECTED : 0, interval);
     if (error != 0) {
         errno = error;
         PyErr_SetFromErrnoWithFilename(PyExc_OSError, name);

@@ -20,7 +20,7 @@ from memheft.cli import engine, last
 from memheft.cli.errors import HeftError, UsageError
 from memheft.cli.flags import Flags, of_this_interpreter
 from memheft.cli.target import Target, resolve
-from memheft.program import fill, meta_of, not_to_overwrite
+from memheft.program import DEFAULT_INTERVAL, fill, interval_of, meta_of, not_to_overwrite
 
 # What is imported here is paid for by every recorded program, in time before it starts: so no argparse, no
 # re, no json, no dataclasses, and typing's names only for the type checker.
@@ -81,6 +81,9 @@ def split(args: Sequence[str]) -> CommandLine:
             break
         if word.startswith("--"):
             line.own.append(word)
+            if word == "--sample" and i < len(args) and _is_size(args[i]):
+                line.own[-1] += "=" + args[i]
+                i += 1
             if len(word) > 2 and "--output".startswith(word) and i < len(args):
                 line.own.append(args[i])
                 i += 1
@@ -89,6 +92,17 @@ def split(args: Sequence[str]) -> CommandLine:
         if done:
             break
     return line
+
+
+def _is_size(word: str) -> bool:
+    """`--sample` takes the next word only if it is a size: mostly it is the program."""
+    if not word[:1].isdigit():
+        return False
+    try:
+        interval_of(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _cluster(word: str, args: Sequence[str], i: int, line: CommandLine) -> tuple[int, bool]:
@@ -141,6 +155,7 @@ class Options:
         self.output: str | None = None
         self.force = False
         self.quiet = False
+        self.sample: str | None = None
 
 
 def parse_own(words: Sequence[str]) -> Options:
@@ -154,6 +169,8 @@ def parse_own(words: Sequence[str]) -> Options:
             options.force = True
         elif word in ("-q", "--quiet"):
             options.quiet = True
+        elif word == "--sample" or word.startswith("--sample="):
+            options.sample = word.partition("=")[2] or str(DEFAULT_INTERVAL)
         elif word in ("-o", "--output") and i < len(words):
             options.output = words[i]
             i += 1
@@ -171,6 +188,13 @@ def parser() -> Parser:
         "-o", "--output", metavar="FILE", help="the recording: a file, or a folder to put it into"
     )
     made.add_argument("-f", "--force", action="store_true", help="overwrite a recording of that name")
+    made.add_argument(
+        "--sample",
+        metavar="SIZE",
+        nargs="?",
+        const=str(DEFAULT_INTERVAL),
+        help="record one allocation in SIZE bytes (default: 512KiB): nearly free, numbers with an error",
+    )
     made.add_argument("-q", "--quiet", action="store_true", help="no summary at the end")
     return made
 
@@ -180,6 +204,10 @@ def main(args: Sequence[str]) -> int:
     stderr = _reserve_standard_descriptors()
     line = split(args)
     options = parse_own(line.own)
+    try:
+        interval = interval_of(options.sample) if options.sample is not None else 0
+    except ValueError as error:
+        raise UsageError(f"--sample: {error}") from None
     target = resolve(line.kind, line.target)
     flags = _all_flags(line.flags, target)
 
@@ -202,7 +230,7 @@ def main(args: Sequence[str]) -> int:
     pidfd, why_not = _watchable()
     code = target.argv[1] if target.kind == "code" else None
     meta = meta_of(argv, target.kind, target.label, code, executable)
-    _create(path, meta, options.force, pidfd is not None)
+    _create(path, meta, options.force, pidfd is not None, interval)
     last.remember(path)
     if target.warning is not None:
         _say(f"memheft: warning: {target.warning}")
@@ -388,11 +416,11 @@ def _check_overwrite(path: str) -> None:
         raise UsageError(f"{path} {problem}", hint, code="exists")
 
 
-def _create(path: str, meta: bytes, force: bool, with_watcher: bool) -> None:
+def _create(path: str, meta: bytes, force: bool, with_watcher: bool, interval: int) -> None:
     from memheft import _engine
 
     try:
-        _engine.create(path, meta, force, with_watcher)
+        _engine.create(path, meta, force, with_watcher, interval)
     except OSError as error:
         raise _creation_error(path, error) from error
     except _engine.EngineError as error:

@@ -48,6 +48,8 @@ def totals(opened: Opened, view: _engine.View | None) -> Json:
     out: Json = {}
     if view is not None:
         out = {"bytes": view.total_bytes, "blocks": view.total_blocks}
+        if opened.is_sampled:  # standard errors
+            out |= {"bytes_error": view.bytes_error, "blocks_error": view.blocks_error}
         # Of these only the innermost line is known:
         out |= {"cut_bytes": view.cut_bytes, "cut_blocks": view.cut_blocks}
         # Of these, at most, the line is that of a caller:

@@ -40,7 +40,12 @@ _CUT = {
 
 def of(recording: Opened, view: _engine.View, kind: Kind) -> list[str]:
     """The notices below a view; `kind`: which of its sums there are."""
-    return _of_its_end(recording) + of_losses(recording, view) + of_cut_paths_in(recording, view, kind)
+    return (
+        _of_sampling(recording, view)
+        + _of_its_end(recording)
+        + of_losses(recording, view)
+        + of_cut_paths_in(recording, view, kind)
+    )
 
 
 def of_sums(recording: Opened) -> list[str]:
@@ -52,6 +57,16 @@ def of_sums(recording: Opened) -> list[str]:
     if recording.state != CREATED and header["flags"] & FLAG_CONTRADICTION:
         out.append(_CONTRADICTION)
     return out
+
+
+def _of_sampling(recording: Opened, view: _engine.View) -> list[str]:
+    if not recording.is_sampled:
+        return []
+    one_in = sizes.size(recording.header["interval_bytes"])
+    return [
+        f"estimated from a sample, one allocation in {one_in} on average; the standard error of the sum is "
+        f"{sizes.share(view.bytes_error, view.total_bytes)}, that of a size is the larger the smaller it is"
+    ]
 
 
 def _of_its_end(recording: Opened) -> list[str]:

@@ -168,9 +168,14 @@ class Opened:
         return self.header[field] or None
 
     @property
+    def is_sampled(self) -> bool:
+        """Say whether its numbers are estimates from a sample."""
+        return bool(self.header["interval_bytes"])
+
+    @property
     def mode(self) -> str:
         """How it was taken."""
-        return "sampled" if self.header["mode"] else "exact"
+        return "sampled" if self.is_sampled else "exact"
 
     def view(
         self,

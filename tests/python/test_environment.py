@@ -82,7 +82,7 @@ def test_off(workplace: Workplace, settings: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ("sample=512KiB", "sample is not known to this memheft"),
+        ("sample=0", "no mean distance of samples"),
         ("1,paht=x", "no setting 'paht'"),
         ("quiet", "quiet needs 0 or 1"),
         ("path=", "path needs a name"),

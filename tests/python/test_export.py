@@ -416,7 +416,7 @@ def test_what_is_no_recording(recorded: Workplace) -> None:
 
 def test_nothing_was_recorded(workplace: Workplace) -> None:
     """A program that died before it began: every format can say nothing."""
-    engine = "import memheft._engine as e; e.create('app.heft', b'{}', False, False)"
+    engine = "import memheft._engine as e; e.create('app.heft', b'{}', False, False, 0)"
     assert workplace.python("-c", engine).code == 0
     assert read_pprof(export(workplace, "app.pb.gz")).samples == []
     assert read_collapsed(export(workplace, "app.collapsed")) == {}
