@@ -50,6 +50,7 @@ typedef struct {
     bool expects_end; /* see heft_recorder_expect_end */
     bool full_walk;   /* do not trust stamps */
     bool check;       /* MEMHEFT_CHECK: compare every stack with the full walk */
+    bool hides;       /* see heft_hooks_hide */
     bool guest;       /* the lock is held from the guest's side: no interpreter lock */
     uint32_t trials;  /* requests still to be compared by the self-test */
     heft_ledger_t ledger;
@@ -134,6 +135,8 @@ void heft_codes_watch(void);
 void heft_hooks_wait(void);    /* wait for the main program to begin, then record */
 void heft_hooks_install(void); /* record, after having waited */
 void heft_hooks_start(void);   /* record at once */
+void heft_hooks_hide(bool); /* do not record what this thread asks for; it holds the interpreter's lock until it shows it */
+void heft_hooks_reuse(const void *); /* a known block now belongs to the line that runs: made from a free list */
 void heft_hooks_remove(void);  /* as far as others' hooks on top of ours allow; passive in any case */
 
 /* ---- selftest.c -------------------------------------------------------------------------------------------------- */

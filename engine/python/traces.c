@@ -32,6 +32,35 @@ static bool is_tracing(void)
     return heft_rec.on && heft_rec.tree.frames_kept != 0 && heft_rec.pid == getpid();
 }
 
+/* ---- free lists -------------------------------------------------------------------------------------------------- */
+
+/* An object that the interpreter takes from a free list belongs to the line that made it.  From 3.13 on the interpreter
+ * tells us of each new object (as it tells _tracemalloc; there can be one who is told). */
+#if PY_VERSION_HEX >= 0x030D0000
+static int see_object(PyObject *object, PyRefTracerEvent event, void *unused)
+{
+    (void)unused;
+    if (event == PyRefTracer_CREATE && is_tracing())
+        heft_hooks_reuse((char *)object - _PyType_PreHeaderSize(Py_TYPE(object)));
+    return 0;
+}
+
+static void see_objects(bool see)
+{
+    void *data;
+    PyRefTracer now = PyRefTracer_GetTracer(&data);
+    if (see && now == NULL)
+        (void)PyRefTracer_SetTracer(see_object, NULL);
+    else if (!see && now == see_object)
+        (void)PyRefTracer_SetTracer(NULL, NULL);
+}
+#else
+static void see_objects(bool see)
+{
+    (void)see;
+}
+#endif
+
 /* ---- life -------------------------------------------------------------------------------------------------------- */
 
 /* The file in memory to record into; its descriptor is only needed until the recorder has one of its own. */
@@ -96,6 +125,7 @@ static PyObject *traces_start(PyObject *module, PyObject *args)
     limit = frames;
     heft_rec.own_folder[0] = 0;
     heft_rec.tree.frames_kept = (uint32_t)frames;
+    see_objects(true);
     heft_recorder_begin();
     heft_hooks_start();
     Py_RETURN_NONE;
@@ -106,6 +136,7 @@ static PyObject *traces_stop(PyObject *module, PyObject *unused)
     (void)module;
     (void)unused;
     if (is_tracing()) {
+        see_objects(false);
         heft_recorder_seal();
         heft_recorder_close();
     }
@@ -218,13 +249,17 @@ static PyObject *file_name(uint32_t string)
     return PyUnicode_DecodeUTF8(p + sizeof bytes, (Py_ssize_t)bytes, "surrogatepass");
 }
 
-/* `names`: those that have been made, by string; borrowed from the frames they are in.  NULL: there is none to share. */
+/* `names`: those that have been made, by string; borrowed from the frames they are in.  NULL: there is none to share,
+ * and what is made is hidden, as _tracemalloc has its names already. */
 static PyObject *new_frame(const place_t *place, PyObject **names)
 {
     PyObject *name = names != NULL ? names[place->file / 4] : NULL;
     Py_XINCREF(name);
-    if (name == NULL)
+    if (name == NULL) {
+        heft_hooks_hide(true);
         name = file_name(place->file);
+        heft_hooks_hide(false);
+    }
     if (name == NULL)
         return NULL;
     if (names != NULL)
@@ -300,8 +335,7 @@ static bool collect(void *context, size_t size, uint32_t node)
     return true;
 }
 
-/* Tracebacks that have been made.  The objects are borrowed: they live in the list that is being made.  The tables are
- * the C library's memory, which is not traced: they would show in the peak. */
+/* Tracebacks that have been made.  The objects are borrowed: they live in the list that is being made. */
 typedef struct {
     PyObject **names;   /* by string / 4 */
     PyObject **by_node; /* tracebacks */
@@ -396,10 +430,11 @@ static PyObject *traces_get_traces(PyObject *module, PyObject *unused)
     known_t known;
     (void)module;
     (void)unused;
-    PyObject *list = PyList_New(0); /* the last block that is in it */
+    PyObject *list = PyList_New(0); /* is in it, in what it holds nothing is */
     if (list == NULL || !is_tracing())
         return list;
     int collects = PyGC_Disable();
+    heft_hooks_hide(true); /* as _tracemalloc does */
     heft_bias_lock(&heft_rec.lock);
     bool done = heft_blocks_visit(&heft_rec.blocks, collect, &all);
     heft_bias_unlock(&heft_rec.lock);
@@ -410,6 +445,7 @@ static PyObject *traces_get_traces(PyObject *module, PyObject *unused)
         done = append_trace(list, &known, &all.blocks[i]);
     drop_known(&known);
     free(all.blocks);
+    heft_hooks_hide(false);
     if (collects)
         PyGC_Enable();
     if (!done)

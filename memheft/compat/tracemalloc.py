@@ -87,3 +87,8 @@ def _with_ours(function: _Function) -> _Function:
 
 get_object_traceback = _with_ours(_standard.get_object_traceback)
 take_snapshot = _with_ours(_standard.take_snapshot)
+
+
+def __getattr__(name: str) -> Any:
+    """What else is in the standard module, also under names that are its own business."""
+    return getattr(_standard, name)
