@@ -602,7 +602,7 @@ void heft_hooks_reuse(const void *p)
 {
     size_t size;
     uint32_t before;
-    if (nested || !begin_event(heft_holder_tstate()))
+    if (!begin_event(heft_holder_tstate()))
         return;
     if (heft_blocks_find(&heft_rec.blocks, (uintptr_t)p, &size, &before)) {
         uint32_t node = current_node(heft_rec.ts);

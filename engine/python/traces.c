@@ -32,6 +32,13 @@ static bool is_tracing(void)
     return heft_rec.on && heft_rec.tree.frames_kept != 0 && heft_rec.pid == getpid();
 }
 
+/* What _tracemalloc does not trace of its own changed within minor versions (gh-128679): in later ones all that its
+ * functions return. */
+static bool hides_results(void)
+{
+    return Py_Version >= 0x030D0200 || (Py_Version >= 0x030C0900 && Py_Version < 0x030D0000);
+}
+
 /* ---- free lists -------------------------------------------------------------------------------------------------- */
 
 /* An object that the interpreter takes from a free list belongs to the line that made it.  From 3.13 on the interpreter
@@ -40,7 +47,7 @@ static bool is_tracing(void)
 static int see_object(PyObject *object, PyRefTracerEvent event, void *unused)
 {
     (void)unused;
-    if (event == PyRefTracer_CREATE && is_tracing())
+    if (event == PyRefTracer_CREATE && is_tracing() && !(heft_rec.hides && hides_results()))
         heft_hooks_reuse((char *)object - _PyType_PreHeaderSize(Py_TYPE(object)));
     return 0;
 }
@@ -80,16 +87,17 @@ static int open_recording(void)
     return error;
 }
 
-static bool parse_limit(PyObject *args, int *frames)
+static bool parse_limit(PyObject *const *args, Py_ssize_t arg_n, int *frames)
 {
-    PyObject *given = NULL;
     int overflow = 0;
     *frames = 1;
-    if (!PyArg_UnpackTuple(args, "start", 0, 1, &given))
+    if (arg_n > 1) {
+        PyErr_Format(PyExc_TypeError, "start expected at most 1 argument, got %zd", arg_n);
         return false;
-    if (given == NULL)
+    }
+    if (arg_n == 0)
         return true;
-    long value = PyLong_AsLongAndOverflow(given, &overflow);
+    long value = PyLong_AsLongAndOverflow(args[0], &overflow);
     if (value == -1 && PyErr_Occurred())
         return false;
     if (overflow != 0 || value < INT_MIN || value > INT_MAX) {
@@ -104,11 +112,12 @@ static bool parse_limit(PyObject *args, int *frames)
     return true;
 }
 
-static PyObject *traces_start(PyObject *module, PyObject *args)
+/* No tuple of arguments: it would go to the free lists, and what is made of it would not be traced. */
+static PyObject *traces_start(PyObject *module, PyObject *const *args, Py_ssize_t arg_n)
 {
     int frames;
     (void)module;
-    if (!parse_limit(args, &frames))
+    if (!parse_limit(args, arg_n, &frames))
         return NULL;
     if (is_tracing())
         Py_RETURN_NONE;
@@ -301,7 +310,12 @@ static PyObject *traces_get_object_traceback(PyObject *module, PyObject *object)
         return PyErr_NoMemory();
     int collects = PyGC_Disable();
     uint32_t all = read_places(node, places, max);
+    bool hides = hides_results();
+    if (hides)
+        heft_hooks_hide(true);
     PyObject *result = new_traceback(places, all < max ? all : max, NULL);
+    if (hides)
+        heft_hooks_hide(false);
     free(places);
     if (collects)
         PyGC_Enable();
@@ -424,32 +438,42 @@ static bool append_trace(PyObject *list, known_t *known, const block_t *block)
     return done;
 }
 
-static PyObject *traces_get_traces(PyObject *module, PyObject *unused)
+/* All traces, into `list`; false with or without an exception, which then is MemoryError. */
+static bool fill_list(PyObject *list)
 {
     collected_t all = {0};
-    known_t known;
-    (void)module;
-    (void)unused;
-    PyObject *list = PyList_New(0); /* is in it, in what it holds nothing is */
-    if (list == NULL || !is_tracing())
-        return list;
-    int collects = PyGC_Disable();
-    heft_hooks_hide(true); /* as _tracemalloc does */
+    known_t known = {0};
     heft_bias_lock(&heft_rec.lock);
     bool done = heft_blocks_visit(&heft_rec.blocks, collect, &all);
     heft_bias_unlock(&heft_rec.lock);
-    done = make_known(&known, all.block_n) && done;
-    if (!done)
-        PyErr_NoMemory();
+    done = done && make_known(&known, all.block_n);
     for (size_t i = 0; done && i < all.block_n; i++)
         done = append_trace(list, &known, &all.blocks[i]);
     drop_known(&known);
     free(all.blocks);
+    return done;
+}
+
+static PyObject *traces_get_traces(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    bool hides_list = hides_results();
+    PyObject *list = is_tracing() && hides_list ? NULL : PyList_New(0);
+    if (!is_tracing() || (list == NULL && !hides_list))
+        return list;
+    int collects = PyGC_Disable();
+    heft_hooks_hide(true);
+    if (hides_list)
+        list = PyList_New(0);
+    if (list != NULL && !fill_list(list)) {
+        Py_CLEAR(list);
+        if (!PyErr_Occurred())
+            PyErr_NoMemory();
+    }
     heft_hooks_hide(false);
     if (collects)
         PyGC_Enable();
-    if (!done)
-        Py_CLEAR(list);
     return list;
 }
 
@@ -458,7 +482,7 @@ static PyObject *traces_get_traces(PyObject *module, PyObject *unused)
 #define SIGNATURE(name, parameters, text) name "($module" parameters ")\n--\n\n" text
 
 static PyMethodDef methods[] = {
-    {"start", traces_start, METH_VARARGS,
+    {"start", (PyCFunction)(void (*)(void))traces_start, METH_FASTCALL,
      SIGNATURE("start", ", nframe=1, /", "Start tracing; nframe frames of each block's traceback are kept.")},
     {"stop", traces_stop, METH_NOARGS, SIGNATURE("stop", "", "Stop tracing and forget all traces.")},
     {"is_tracing", traces_is_tracing, METH_NOARGS, SIGNATURE("is_tracing", "", "Are allocations traced?")},
