@@ -135,9 +135,14 @@ void heft_codes_watch(void);
 void heft_hooks_wait(void);    /* wait for the main program to begin, then record */
 void heft_hooks_install(void); /* record, after having waited */
 void heft_hooks_start(void);   /* record at once */
-void heft_hooks_hide(bool); /* do not record what this thread asks for; it holds the interpreter's lock until it shows it */
-void heft_hooks_reuse(const void *); /* a known block now belongs to the line that runs: made from a free list */
 void heft_hooks_remove(void);  /* as far as others' hooks on top of ours allow; passive in any case */
+
+/* Do not record what this thread asks for, until it is called with false.  The interpreter's lock is held all the time.
+ * May be nested. */
+void heft_hooks_hide(bool hidden);
+
+/* An object was made of a block from a free list: if the block is known, it now belongs to the line that runs. */
+void heft_hooks_reuse(const void *block);
 
 /* ---- selftest.c -------------------------------------------------------------------------------------------------- */
 

@@ -417,8 +417,7 @@ static PyObject *traceback_of(known_t *known, uint32_t node)
         return Py_NewRef(known->by_node[node]);
     uint32_t all = read_places(node, known->places, known->max), n = all < known->max ? all : known->max;
     uint32_t *slot = find_slot(known, all, n);
-    PyObject *traceback =
-        *slot != 0 ? Py_NewRef(known->by_node[*slot]) : new_traceback(known->places, n, known->names);
+    PyObject *traceback = *slot != 0 ? Py_NewRef(known->by_node[*slot]) : new_traceback(known->places, n, known->names);
     if (*slot == 0)
         *slot = node;
     known->by_node[node] = traceback;
@@ -489,8 +488,7 @@ static PyMethodDef methods[] = {
     {"clear_traces", traces_clear, METH_NOARGS, SIGNATURE("clear_traces", "", "Forget all blocks traced so far.")},
     {"get_traced_memory", traces_get_traced_memory, METH_NOARGS,
      SIGNATURE("get_traced_memory", "", "Bytes of the traced blocks, now and at the peak: a tuple.")},
-    {"reset_peak", traces_reset_peak, METH_NOARGS,
-     SIGNATURE("reset_peak", "", "Let the peak be what there is now.")},
+    {"reset_peak", traces_reset_peak, METH_NOARGS, SIGNATURE("reset_peak", "", "Let the peak be what there is now.")},
     {"get_traceback_limit", traces_get_traceback_limit, METH_NOARGS,
      SIGNATURE("get_traceback_limit", "", "How many frames of a traceback are kept.")},
     {"get_tracemalloc_memory", traces_get_tracemalloc_memory, METH_NOARGS,

@@ -2,23 +2,25 @@
 
     from memheft.compat import tracemalloc
 
-All its functions and classes are here, and they give the same values in the same order and form.  The classes are the
-standard module's own; snapshots can be compared, dumped and loaded across both.
+All functions and classes are here, and give the same values in the same order and form. The classes are the
+standard module's own: snapshots of both can be compared, dumped and loaded.
 
 What differs:
 
-* Before CPython 3.13, objects that the interpreter takes from its free lists (floats, lists, dicts, small tuples, frames
-  of generators, ...) keep the traceback of the request for their memory.  The standard module gives them that of their
-  latest use.  Sizes, counts and sums are the same; such an object may stand at another line that made objects of its type.
-* What the module itself takes while it makes a snapshot is not quite the same number of bytes.  It stands at the
-  standard module's own lines, as usual: Filter(False, tracemalloc.__file__) leaves it out with either module.
-* A program with very many call paths: up to 65,536 of them are kept whole.  Then only the `nframe` innermost frames are
-  kept of a new one, which total_nframe can't exceed from there on.  (Only if nframe is at most 64: of larger ones all of
-  262,144 paths.)  From 262,144 on, new paths keep one frame.
-* A file name is cut after 3,072 bytes.
-* A child made by fork traces nothing.  -X tracemalloc, PYTHONTRACEMALLOC, the C functions PyTraceMalloc_Track and
-  Untrack, and the tracebacks in ResourceWarning belong to the standard module.
-* There is one recording in a process: start() raises RuntimeError under `memheft run` and while memheft records.
+* CPython 3.11 and 3.12: an object whose memory comes from the interpreter's free lists (float, list, dict,
+  tuple, ...) keeps the traceback of the request for that memory; the standard module gives it the one of its
+  latest use. Sums are the same; such an object may stand at another line that made objects of its type.
+  From 3.13 on there is no difference, unless the program has a PyRefTracer of its own.
+* A program with very many call paths: the first 65,536 are kept whole. Of later ones only the `nframe`
+  innermost frames are kept: their total_nframe may be too small. (With nframe above 64, 262,144 are kept
+  whole.) From 262,144 paths on, of a new one only the innermost frame is kept.
+* A child made by fork traces nothing until it calls start().
+* A file name is cut after 3,072 bytes. get_tracemalloc_memory() says what our tables take.
+* -X tracemalloc, PYTHONTRACEMALLOC, the functions of the C API and the tracebacks in ResourceWarning belong
+  to the standard module, and see nothing of this one. What those functions track in domains of its own
+  (numpy's arrays, for instance) is not here: the domain is always 0.
+* There is one recording in a process: start() raises RuntimeError under `memheft run`, while another is made,
+  and where the interpreter cannot be recorded; OSError where memory for it cannot be had.
 """
 
 from __future__ import annotations
@@ -63,7 +65,9 @@ __all__ = [
     "take_snapshot",
 ]
 
-__file__ = _standard.__file__  # whose lines allocate while a snapshot is made, and which filters are to leave out
+# Filter(False, tracemalloc.__file__) leaves out what making snapshots takes: the lines that do so are the
+# standard module's, here as well.
+__file__ = _standard.__file__
 
 start = _traces.start
 stop = _traces.stop
@@ -81,8 +85,10 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 def _with_ours(function: _Function) -> _Function:
     """The standard module's function, which finds the functions above instead of its own."""
-    code = cast(FunctionType, function)
-    return cast(_Function, FunctionType(code.__code__, globals(), code.__name__, code.__defaults__, code.__closure__))
+    theirs = cast(FunctionType, function)
+    ours = FunctionType(theirs.__code__, globals(), theirs.__name__, theirs.__defaults__)
+    ours.__doc__ = theirs.__doc__
+    return cast(_Function, ours)
 
 
 get_object_traceback = _with_ours(_standard.get_object_traceback)
