@@ -281,7 +281,7 @@ bool heft_blocks_take_large(heft_blocks_t *blocks, uintptr_t address, size_t *si
 bool heft_blocks_find(const heft_blocks_t *blocks, uintptr_t address, size_t *size, uint32_t *node)
 {
     heft_pool_t *pool = heft__blocks_pool(blocks, address);
-    uint32_t *word = pool != NULL ? heft__blocks_word(blocks, pool, address) : NULL;
+    uint32_t *word = pool != NULL && address % 16 == 0 ? heft__blocks_word(blocks, pool, address) : NULL;
     if (word != NULL && *word != 0) {
         heft_blocks_read_word(*word, size, node);
         return true;
