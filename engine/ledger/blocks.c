@@ -278,6 +278,68 @@ bool heft_blocks_take_large(heft_blocks_t *blocks, uintptr_t address, size_t *si
     return true;
 }
 
+bool heft_blocks_find(const heft_blocks_t *blocks, uintptr_t address, size_t *size, uint32_t *node)
+{
+    heft_pool_t *pool = heft__blocks_pool(blocks, address);
+    uint32_t *word = pool != NULL && address % 16 == 0 ? heft__blocks_word(blocks, pool, address) : NULL;
+    if (word != NULL && *word != 0) {
+        heft_blocks_read_word(*word, size, node);
+        return true;
+    }
+    uint64_t address44 = (uint64_t)address >> 3;
+    bool found = false;
+    uint64_t i = address44 >> ADDRESS_BITS == 0 ? seek(blocks, address44, &found) : 0;
+    if (found)
+        read_entry(&blocks->entries[i], size, node);
+    return found;
+}
+
+static bool visit_pool(const heft_blocks_t *blocks, const heft_pool_t *pool, heft_visit_block_t visit, void *context)
+{
+    size_t size;
+    uint32_t node;
+    for (uint32_t i = 0, n = pool->units != 0 ? pool_words(pool->units) : 0; i < n; i++) {
+        uint32_t word = blocks->shadow[pool->shadow + i];
+        heft_blocks_read_word(word, &size, &node);
+        if (word != 0 && !visit(context, size, node))
+            return false;
+    }
+    return true;
+}
+
+bool heft_blocks_visit(const heft_blocks_t *blocks, heft_visit_block_t visit, void *context)
+{
+    size_t size;
+    uint32_t node;
+    for (uint32_t slot = 0; slot < HEFT_WINDOW_SLOTS; slot++) {
+        for (const heft_window_t *window = blocks->windows[slot]; window != NULL; window = window->next) {
+            for (uint32_t i = 0; i < HEFT_WINDOW_POOLS; i++) {
+                if (!visit_pool(blocks, &window->pools[i], visit, context))
+                    return false;
+            }
+        }
+    }
+    for (uint64_t i = 0; i < blocks->slots + ENTRY_SLACK; i++) {
+        if (blocks->entries[i].key == 0)
+            continue;
+        read_entry(&blocks->entries[i], &size, &node);
+        if (!visit(context, size, node))
+            return false;
+    }
+    return true;
+}
+
+bool heft_blocks_clear(heft_blocks_t *blocks)
+{
+    heft_blocks_t empty;
+    if (!heft_blocks_init(&empty))
+        return false;
+    empty.lost = blocks->lost;
+    heft_blocks_done(blocks);
+    *blocks = empty;
+    return true;
+}
+
 bool heft_blocks_check(const heft_blocks_t *blocks)
 {
     uint64_t n = 0, last_hash = 0;

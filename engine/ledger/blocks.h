@@ -196,6 +196,16 @@ HEFT_INLINE bool heft_blocks_take_small(heft_blocks_t *blocks, uintptr_t address
     return false;
 }
 
+/* The block at `address`, which stays; false when unknown. */
+bool heft_blocks_find(const heft_blocks_t *blocks, uintptr_t address, size_t *size, uint32_t *node);
+
+/* Every block, in no order; ends early when `visit` returns false, and then returns false too. */
+typedef bool (*heft_visit_block_t)(void *context, size_t size, uint32_t node);
+bool heft_blocks_visit(const heft_blocks_t *blocks, heft_visit_block_t visit, void *context);
+
+/* Forget all blocks; false, and nothing has changed, when memory for an empty table cannot be had. */
+bool heft_blocks_clear(heft_blocks_t *blocks);
+
 /* Resident bytes of the table. */
 size_t heft_blocks_tool_bytes(const heft_blocks_t *blocks);
 

@@ -126,6 +126,33 @@ static uint32_t find_code_on_path(const heft_tree_t *tree, uint32_t node, uint32
     return found;
 }
 
+/* In a plain tree: of a path that is longer than what is kept, the node of the part that is; else 0. */
+static uint32_t kept_target(heft_tree_t *tree, uint32_t parent, uint64_t ip, const heft_frame_info_t *frame)
+{
+    uint32_t kept = tree->frames_kept, path[HEFT_TREE_KEPT_MAX], n = 0, base = parent, unused = 0;
+    if (kept > HEFT_TREE_KEPT_MAX || tree->node_n < HEFT_TREE_FOLD_CODE || tree->node_n >= HEFT_TREE_FLAT)
+        return 0;
+    for (; n < kept - 1 && (tree->nodes[base].ip & 1) == 0; base = tree->nodes[base].parent)
+        path[n++] = base;
+    if (tree->details[base].kind != HEFT_NODE_FRAME)
+        return 0; /* not longer */
+    while (tree->details[base].kind == HEFT_NODE_FRAME)
+        base = tree->nodes[base].parent;
+    /* one level of insert each: these paths are not longer than what is kept */
+    while (n-- > 0) {
+        const heft_detail_t *detail = &tree->details[path[n]];
+        heft_frame_info_t info = {
+            .code = detail->what, .instr = detail->instr, .line = detail->line, .column = detail->column};
+        uint64_t at = tree->nodes[path[n]].ip; /* of a frame that runs: its code is alive */
+        if (at == 0)
+            return 0;
+        uint32_t next = heft_tree_probe(tree, base, at, &unused);
+        base = next != 0 ? next : heft_tree_insert(tree, base, at, &info);
+    }
+    uint32_t target = heft_tree_probe(tree, base, ip, &unused);
+    return target != 0 ? target : heft_tree_insert(tree, base, ip, frame);
+}
+
 /* The node that a new path (parent, ip) is to be an alias of, or 0: it becomes a node of its own. */
 static uint32_t fold_target(heft_tree_t *tree, uint32_t parent, uint64_t ip, const heft_frame_info_t *frame)
 {
@@ -133,6 +160,8 @@ static uint32_t fold_target(heft_tree_t *tree, uint32_t parent, uint64_t ip, con
         return parent;
     if (frame->import_switch)
         return 0; /* imports nest in each other without being recursion */
+    if (tree->frames_kept != 0)
+        return kept_target(tree, parent, ip, frame);
     uint32_t ancestor = find_on_path(tree, parent, ip);
     if (ancestor == 0 && tree->node_n >= HEFT_TREE_FOLD_CODE) {
         uint32_t outermost = find_code_on_path(tree, parent, frame->code);
@@ -184,7 +213,8 @@ HEFT_COLD uint32_t heft_tree_insert(heft_tree_t *tree, uint32_t parent, uint64_t
         return cut(tree, parent);
     bool machinery = frame->machinery && !frame->import_switch;
     uint32_t target = machinery ? HEFT_TREE_ROOT : fold_target(tree, parent, ip, frame);
-    if (target != 0 && !machinery && !frame->incomplete && tree->node_n >= HEFT_TREE_FOLD_CODE)
+    if (target != 0 && !machinery && !frame->incomplete && tree->frames_kept == 0 &&
+        tree->node_n >= HEFT_TREE_FOLD_CODE)
         return target; /* an alias for each way into a recursion would cost more than looking for it again */
     if (target == 0 && tree->node_n >= HEFT_TREE_FLAT && !frame->import_switch &&
         tree->details[parent].kind != HEFT_NODE_THREAD)
@@ -397,6 +427,27 @@ void heft_tree_count_temps(heft_tree_t *tree, uint32_t node, int64_t bytes, int6
         detail->temporary_blocks += (uint64_t)(blocks - 1);
     else
         tree->temps[detail->temp].blocks[since / 2] += (uint64_t)(blocks - 1);
+}
+
+void heft_tree_reset_peak(heft_tree_t *tree)
+{
+    tree->peak_bytes = tree->live_bytes;
+    tree->epoch++;
+    tree->header->peak_at_ns = tree->now_ns;
+    heft__tree_touch(tree, &tree->nodes[HEFT_TREE_ROOT]); /* readers know the present epoch by a node that has it */
+}
+
+void heft_tree_clear(heft_tree_t *tree)
+{
+    for (uint32_t i = 1; i < tree->node_n; i++) {
+        heft_node_t *node = &tree->nodes[i];
+        if (node->allocated_blocks < 0)
+            continue; /* an alias */
+        node->freed_bytes = node->allocated_bytes;
+        node->freed_blocks = node->allocated_blocks;
+    }
+    tree->live_bytes = 0;
+    heft_tree_reset_peak(tree);
 }
 
 bool heft_tree_check(const heft_tree_t *tree)

@@ -21,6 +21,10 @@
  * is full, or the disk, requests are charged to the parent and counted in header.cut_events.  Totals are exact in every
  * case.
  *
+ * Plain trees (frames_kept != 0) answer for the innermost `frames_kept` frames, and nothing may change those: recursion
+ * is not folded.  From HEFT_TREE_FOLD_CODE nodes on a path that is longer than that aliases the path of its innermost
+ * frames_kept frames, directly under its thread, so that the tree is bounded by the number of answers.
+ *
  * Peak by epoch.  A maximum of the sum of live bytes can only lie just before a free.  There the epoch advances; a node
  * saves its live values before its first change in an epoch.  Exact at O(1) an event; format.h says how to read it.
  *
@@ -40,6 +44,7 @@
 #define HEFT_TREE_ROOT 1u
 #define HEFT_TREE_FOLD_CODE (1u << 16)
 #define HEFT_TREE_FLAT (1u << 18)
+#define HEFT_TREE_KEPT_MAX 64u /* with more frames_kept, paths are whole up to HEFT_TREE_FLAT */
 #define HEFT_TREE_CODE_INDEX                                                                                           \
     4096u /* bucket heads of each index of code objects; chains grow with the program's text                           \
            */
@@ -76,7 +81,8 @@ typedef struct {
     /* rarer */
     uint32_t *buckets;
     uint32_t bucket_mask;
-    uint32_t node_n; /* = header->node_n */
+    uint32_t node_n;      /* = header->node_n */
+    uint32_t frames_kept; /* 0: fold recursion; else see above.  Set before the first path is made */
     heft_ledger_t *ledger;
     heft_strings_t strings;
     heft_region_t bucket_region, memo_region;
@@ -233,6 +239,12 @@ HEFT_INLINE void heft_tree_uncount_free(heft_tree_t *tree, uint32_t number, size
     node->freed_blocks--;
     tree->live_bytes += (int64_t)bytes;
 }
+
+/* Forget that there was more than now: the peak is searched for from here on. */
+void heft_tree_reset_peak(heft_tree_t *tree);
+
+/* All blocks are gone, and were never there as to the peak: O(nodes).  The caller forgets the blocks themselves. */
+void heft_tree_clear(heft_tree_t *tree);
 
 /* Validate the whole structure (tests, HEFT_SLOWCHECK): O(nodes). */
 bool heft_tree_check(const heft_tree_t *tree);

@@ -61,6 +61,8 @@ static bool equals(heft_str_t s, const char *text)
 /* Machinery that is not shown: what imports (importlib, zipimport) and what starts a program (runpy). */
 static uint32_t flags_of(heft_str_t file)
 {
+    if (heft_rec.tree.frames_kept != 0)
+        return 0; /* traces show every frame there is */
     size_t own = strlen(heft_rec.own_folder);
     if (own != 0 && file.bytes >= own && memcmp(file.data, heft_rec.own_folder, own) == 0)
         return HEFT_CODE_START_MACHINERY;

@@ -42,7 +42,8 @@ static __thread void *last_small_raw __attribute__((tls_model("initial-exec")));
 /* Set while obj_malloc or obj_calloc passes a request on to RAW: its caller holds the interpreter's lock. */
 static __thread bool passed_on __attribute__((tls_model("initial-exec")));
 
-/* Set while a realloc, or a foreign allocator, runs beneath us: its calls to other domains are its own business. */
+/* Set while a realloc, or a foreign allocator, runs beneath us: its calls to other domains are its own business.  Or
+ * while this thread hides what it asks for. */
 static __thread int nested __attribute__((tls_model("initial-exec")));
 
 /* Is an exact recording on?  (After one of the other kind these hooks may still be in the chain.) */
@@ -175,6 +176,8 @@ HEFT_INLINE bool put_small(void *p, size_t n, uint32_t node)
 HEFT_INLINE void record_small(void *p, size_t n)
 {
     PyThreadState *ts = heft_holder_tstate();
+    if (HEFT_UNLIKELY(nested))
+        return; /* hidden */
     if (HEFT_UNLIKELY(!begin_event(ts))) {
         guest_request(ts, p, n, true);
         return;
@@ -551,9 +554,12 @@ static void obj_free(void *ctx, void *p)
 
 static void *obj_realloc(void *ctx, void *p, size_t n)
 {
+    PyMemAllocatorEx *next = ctx;
     if (p == NULL)
         return obj_malloc(ctx, n);
-    return resize(ctx, heft_holder_tstate(), p, n, EITHER);
+    if (HEFT_UNLIKELY(nested)) /* hidden */
+        return next->realloc(next->ctx, p, n);
+    return resize(next, heft_holder_tstate(), p, n, EITHER);
 }
 
 /* ---- OBJ and MEM above anything else ------------------------------------------------------------------------------
@@ -599,6 +605,28 @@ static void *any_realloc(void *ctx, void *p, size_t n)
     if (nested)
         return next->realloc(next->ctx, p, n);
     return resize(next, heft_current_tstate(), p, n, LARGE);
+}
+
+/* ---- memory that is used again without a request ----------------------------------------------------------------- */
+
+void heft_hooks_reuse(const void *p)
+{
+    size_t size;
+    uint32_t before;
+    if (!begin_event(heft_holder_tstate()))
+        return;
+    if (heft_blocks_find(&heft_rec.blocks, (uintptr_t)p, &size, &before)) {
+        uint32_t node = current_node(heft_rec.ts);
+        if (node != before) {
+            heft_tree_count_free(&heft_rec.tree, before, size);
+            if (take(EITHER, p, &size, &before) == SMALL)
+                heft_blocks_put_shrunk(&heft_rec.blocks, (uintptr_t)p, size, node);
+            else
+                (void)put_large((void *)(uintptr_t)p, size, node); /* there is room: it has just been taken out */
+            heft_tree_count_alloc(&heft_rec.tree, node, size);
+        }
+    }
+    heft_bias_disown(&heft_rec.lock);
 }
 
 /* ---- waiting for the main program -------------------------------------------------------------------------------- */
@@ -781,6 +809,13 @@ void heft_hooks_install(void)
 PyMemAllocatorEx *heft_hooks_sampled_raw(void)
 {
     return &sampled.next[PYMEM_DOMAIN_RAW];
+}
+
+void heft_hooks_hide(bool hidden)
+{
+    nested += hidden ? 1 : -1;
+    heft_rec.hides = nested != 0;
+    heft_recorder_set_careful(); /* the fast way does not ask */
 }
 
 void heft_hooks_remove(void)

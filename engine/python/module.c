@@ -17,6 +17,7 @@
 #include "python/recording.h"
 #include "python/session.h"
 #include "python/table.h"
+#include "python/traces.h"
 #include "python/watch.h"
 
 static PyObject *engine_supported(PyObject *module, PyObject *unused)
@@ -71,7 +72,7 @@ static PyMethodDef methods[] = {
 
 static int engine_exec(PyObject *module)
 {
-    if (heft_recording_add_types(module) != 0)
+    if (heft_recording_add_types(module) != 0 || heft_traces_add(module) != 0)
         return -1;
     return heft_watch_add_types(module);
 }

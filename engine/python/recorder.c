@@ -357,7 +357,7 @@ void heft_recorder_begin(void)
 void heft_recorder_set_careful(void)
 {
     uint32_t *attention = &heft_rec.lock.attention;
-    if (heft_rec.full_walk || heft_rec.check || heft_rec.trials != 0 || heft_rec.expects_end)
+    if (heft_rec.full_walk || heft_rec.check || heft_rec.trials != 0 || heft_rec.expects_end || heft_rec.hides)
         __atomic_fetch_or(attention, HEFT_BIAS_CAREFUL, __ATOMIC_RELAXED);
     else
         __atomic_fetch_and(attention, ~HEFT_BIAS_CAREFUL, __ATOMIC_RELAXED);

@@ -50,6 +50,7 @@ typedef struct {
     bool expects_end; /* see heft_recorder_expect_end */
     bool full_walk;   /* do not trust stamps */
     bool check;       /* MEMHEFT_CHECK: compare every stack with the full walk */
+    bool hides;       /* see heft_hooks_hide */
     bool guest;       /* the lock is held from the guest's side: no interpreter lock */
     uint32_t trials;  /* requests still to be compared by the self-test */
     heft_ledger_t ledger;
@@ -141,6 +142,13 @@ void heft_hooks_start(void);   /* record at once */
 /* Where RAW's allocator beneath the hooks of sampled mode is kept. */
 PyMemAllocatorEx *heft_hooks_sampled_raw(void);
 void heft_hooks_remove(void); /* as far as others' hooks on top of ours allow; passive in any case */
+
+/* Do not record what this thread asks for, until it is called with false.  The interpreter's lock is held all the time.
+ * May be nested. */
+void heft_hooks_hide(bool hidden);
+
+/* An object was made of a block from a free list: if the block is known, it now belongs to the line that runs. */
+void heft_hooks_reuse(const void *block);
 
 /* ---- selftest.c -------------------------------------------------------------------------------------------------- */
 

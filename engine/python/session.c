@@ -48,7 +48,7 @@ static int create(const char *path, const Py_buffer *meta, bool force, uint64_t 
     return *error == 0 ? fd : -1;
 }
 
-static const char *why_not(void)
+const char *heft_session_why_not(void)
 {
     if (heft_rec.ledger.header != NULL && heft_rec.pid == getpid())
         return "a recording is being made already; there can be one at a time in a process";
@@ -68,7 +68,7 @@ PyObject *heft_session_start(PyObject *module, PyObject *args)
     if (!PyArg_ParseTuple(args, "Oy*pO&K:start", &path_object, &meta, &force, PyUnicode_FSConverter, &folder,
                           &interval))
         return NULL;
-    const char *why = why_not();
+    const char *why = heft_session_why_not();
     if (why != NULL)
         PyErr_SetString(PyExc_RuntimeError, why);
     else if (PyBytes_GET_SIZE(folder) >= (Py_ssize_t)sizeof heft_rec.own_folder)
@@ -107,7 +107,7 @@ PyObject *heft_session_stop(PyObject *module, PyObject *unused)
 {
     (void)module;
     (void)unused;
-    if (!heft_rec.on || heft_rec.pid != getpid()) {
+    if (!heft_rec.on || heft_rec.pid != getpid() || heft_rec.tree.frames_kept != 0) {
         PyErr_SetString(PyExc_RuntimeError, "no recording is being made");
         return NULL;
     }

@@ -482,6 +482,68 @@ static void test_a_pool_of_two_classes_loses_nothing(void **state)
     heft_blocks_done(&table);
 }
 
+typedef struct {
+    uint64_t blocks, bytes, nodes, limit;
+} visit_t;
+
+static bool visit(void *context, size_t size, uint32_t node)
+{
+    visit_t *v = context;
+    v->blocks++;
+    v->bytes += size;
+    v->nodes += node;
+    return v->blocks != v->limit;
+}
+
+/* Looking changes nothing; clearing leaves nothing. */
+static void find_visit_forget(bool has_rules)
+{
+    model_t m;
+    size_t size;
+    uint32_t node;
+    model_init(&m, 7, 1u << 16);
+    for (int step = 0; step < 30000; step++) {
+        if (m.dict.n > 0 && random_below(&m.random, 3) == 0)
+            take(&m, random_below(&m.random, m.dict.n));
+        else if (!has_rules)
+            put_anywhere(&m);
+        else
+            random_below(&m.random, 2) ? put_in_pool(&m) : put_malloced(&m);
+    }
+    visit_t expected = {0}, got = {0}, some = {.limit = 3};
+    for (uint32_t i = 0; i < m.dict.n; i++) {
+        const block_t *block = &m.dict.blocks[i];
+        visit(&expected, block->size, block->node);
+        assert_true(heft_blocks_find(&m.table, block->address, &size, &node));
+        assert_true(size == block->size && node == block->node);
+        if (dict_get(&m.dict, block->address + 8) == NULL)
+            assert_false(heft_blocks_find(&m.table, block->address + 8, &size, &node));
+    }
+    assert_true(heft_blocks_visit(&m.table, visit, &got));
+    assert_memory_equal(&got, &expected, sizeof got);
+    assert_false(heft_blocks_visit(&m.table, visit, &some));
+    assert_int_equal(some.blocks, 3);
+    assert_true(heft_blocks_check(&m.table));
+
+    assert_true(heft_blocks_clear(&m.table));
+    got = (visit_t){0};
+    assert_true(heft_blocks_visit(&m.table, visit, &got));
+    assert_int_equal(got.blocks, 0);
+    for (uint32_t i = 0; i < m.dict.n; i++) {
+        assert_false(heft_blocks_find(&m.table, m.dict.blocks[i].address, &size, &node));
+        assert_false(heft_blocks_take_small(&m.table, m.dict.blocks[i].address, &size, &node));
+        assert_false(heft_blocks_take_large(&m.table, m.dict.blocks[i].address, &size, &node));
+    }
+    model_done(&m);
+}
+
+static void test_blocks_are_found_visited_and_forgotten(void **state)
+{
+    (void)state;
+    find_visit_forget(true);
+    find_visit_forget(false);
+}
+
 static void test_a_recycled_pool_forgets_its_class(void **state)
 {
     (void)state;
@@ -774,6 +836,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pymalloc_and_malloc),
         cmocka_unit_test(test_an_allocator_without_rules),
+        cmocka_unit_test(test_blocks_are_found_visited_and_forgotten),
         cmocka_unit_test(test_many_blocks),
         cmocka_unit_test(test_an_address_is_a_blocks_start_or_nothing),
         cmocka_unit_test(test_words_are_distinct),

@@ -627,6 +627,111 @@ static void test_a_flat_tree_keeps_the_innermost_line(void **state)
     assert_true(heft_tree_check(tree));
 }
 
+/* ---- plain trees --------------------------------------------------------------------------------------------- */
+
+/* The innermost `n` frames of two nodes are the same instructions. */
+static bool end_alike(const heft_tree_t *tree, uint32_t a, uint32_t b, uint32_t n)
+{
+    for (; n > 0; n--, a = tree->nodes[a].parent, b = tree->nodes[b].parent) {
+        if (tree->details[a].kind != tree->details[b].kind || tree->details[a].line != tree->details[b].line ||
+            tree->details[a].what != tree->details[b].what)
+            return false;
+        if (tree->details[a].kind != HEFT_NODE_FRAME)
+            return true;
+    }
+    return true;
+}
+
+static uint32_t depth_of(const heft_tree_t *tree, uint32_t node)
+{
+    uint32_t n = 0;
+    for (; tree->details[node].kind == HEFT_NODE_FRAME; node = tree->nodes[node].parent)
+        n++;
+    return n;
+}
+
+static void test_a_plain_tree_keeps_the_innermost_frames(void **state)
+{
+    writer_t *w = *state;
+    heft_tree_t *tree = &w->tree;
+    uint32_t f = add_code(tree, 0x1000, 1, "f"), g = add_code(tree, 0x2000, 2, "g"), whole[40];
+    uint64_t random = 3;
+    tree->frames_kept = 3;
+    uint32_t node = w->thread;
+    for (uint32_t depth = 0; depth < 40; depth++) {
+        node = whole[depth] = plain_child(tree, node, f, 0x1000, 10);
+        assert_int_equal(depth_of(tree, node), depth + 1); /* recursion is not folded */
+    }
+    fill_tree(w, HEFT_TREE_FOLD_CODE);
+    uint32_t cut = plain_child(tree, whole[39], g, 0x2000, 10);
+    assert_int_equal(depth_of(tree, cut), 3);
+    assert_int_equal(tree->nodes[tree->nodes[tree->nodes[cut].parent].parent].parent, w->thread);
+    assert_int_equal(tree->nodes[cut].parent, whole[1]); /* f, f, g */
+    assert_int_equal(plain_child(tree, whole[38], g, 0x2000, 10), cut);
+    assert_int_equal(plain_child(tree, whole[1], g, 0x2000, 10), cut);
+    assert_int_not_equal(plain_child(tree, whole[0], g, 0x2000, 10), cut); /* f, g: not longer than what is kept */
+    uint32_t n = tree->node_n;
+    for (int walk = 0; walk < 50; walk++) {
+        uint32_t path[60];
+        node = w->thread;
+        for (uint32_t depth = 0; depth < 60; depth++) {
+            uint32_t code = random_below(&random, 2);
+            uint32_t before = node;
+            node = path[depth] =
+                plain_child(tree, node, code ? f : g, code ? 0x1000 : 0x2000, 10 + 10 * random_below(&random, 3));
+            assert_true(depth_of(tree, node) <= 40 && depth_of(tree, node) >= (depth < 3 ? depth + 1 : 3));
+            assert_true(depth_of(tree, node) > 3 || depth < 3 || end_alike(tree, tree->nodes[node].parent, before, 2));
+        }
+        heft_tree_count_alloc(tree, node, 1);
+    }
+    assert_true(tree->node_n < n + 6 * 6 * 6 * 8); /* as many answers, and as many ways to each */
+    assert_int_equal(tree->header->cut_events, 0);
+    assert_int_equal(tree->header->flags & HEFT_FLAG_PATHS_CUT, 0);
+    fill_tree(w, HEFT_TREE_FLAT);
+    uint32_t flat = plain_child(tree, whole[39], g, 0x2000, 90);
+    assert_int_equal(depth_of(tree, flat), 1);
+    assert_true(tree->header->flags & HEFT_FLAG_PATHS_CUT);
+    assert_true(heft_tree_check(tree));
+}
+
+static uint64_t peak_of(const heft_tree_t *tree, uint32_t node)
+{
+    uint64_t epoch = 0;
+    for (uint32_t i = 1; i < tree->node_n; i++)
+        epoch = tree->nodes[i].epoch > epoch ? tree->nodes[i].epoch : epoch;
+    const heft_node_t *n = &tree->nodes[node];
+    return n->epoch == epoch ? tree->details[node].peak_bytes : (uint64_t)(n->allocated_bytes - n->freed_bytes);
+}
+
+static void test_the_peak_begins_again(void **state)
+{
+    writer_t *w = *state;
+    heft_tree_t *tree = &w->tree;
+    uint32_t f = add_code(tree, 0x1000, 1, "f");
+    uint32_t a = plain_child(tree, w->thread, f, 0x1000, 10), b = plain_child(tree, w->thread, f, 0x1000, 20);
+    heft_tree_count_alloc(tree, a, 100);
+    heft_tree_count_alloc(tree, b, 50);
+    heft_tree_count_free(tree, a, 100);
+    assert_int_equal(tree->peak_bytes, 150);
+    assert_int_equal(peak_of(tree, a), 100);
+    heft_tree_reset_peak(tree); /* the peak is now */
+    assert_int_equal(tree->peak_bytes, 50);
+    assert_true(peak_of(tree, a) == 0 && peak_of(tree, b) == 50);
+    heft_tree_count_alloc(tree, a, 30);
+    heft_tree_count_free(tree, b, 50);
+    assert_int_equal(tree->peak_bytes, 80);
+    assert_true(peak_of(tree, a) == 30 && peak_of(tree, b) == 50);
+    heft_tree_clear(tree);
+    assert_true(tree->live_bytes == 0 && tree->peak_bytes == 0);
+    assert_true(peak_of(tree, a) == 0 && peak_of(tree, b) == 0);
+    assert_true(heft_tree_check(tree));
+    heft_tree_count_alloc(tree, b, 7);
+    heft_tree_count_free(tree, b, 7);
+    assert_int_equal(tree->peak_bytes, 7);
+    assert_true(peak_of(tree, a) == 0 && peak_of(tree, b) == 7);
+    assert_true(heft_tree_check(tree));
+}
+
 /* ---- no room ------------------------------------------------------------------------------------------------- */
 
 static void test_no_room_for_nodes(void **state)
@@ -781,6 +886,8 @@ int main(void)
         WITH(test_mutual_recursion_stays_bounded),
         WITH(test_folding_by_function),
         WITH(test_a_flat_tree_keeps_the_innermost_line),
+        WITH(test_a_plain_tree_keeps_the_innermost_frames),
+        WITH(test_the_peak_begins_again),
         WITH(test_no_room_for_nodes),
         WITH_SMALL(test_a_column_is_full),
         WITH_SMALL(test_no_room_for_code_threads_temporaries),
