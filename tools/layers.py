@@ -20,7 +20,8 @@ from pathlib import Path
 ARROWS: dict[str, tuple[str, ...]] = {
     "base": (),
     "ledger": ("base",),
-    "python": ("base", "ledger"),
+    "export": ("base", "ledger"),
+    "python": ("base", "ledger", "export"),
 }
 PYTHON_LAYER = "python"
 

@@ -31,8 +31,16 @@ def _memheft(python: str, out: Path, script: list[str]) -> list[str]:
     return [python, "-m", "memheft", "run", "-q", "-o", str(out), *script]
 
 
+def _memheft_sample(python: str, out: Path, script: list[str]) -> list[str]:
+    return [python, "-m", "memheft", "run", "-q", "--sample", "-o", str(out), *script]
+
+
 def _tracemalloc(python: str, _out: Path, script: list[str]) -> list[str]:
     return [python, "-X", "tracemalloc=1", *script]
+
+
+def _tracemalloc_deep(python: str, _out: Path, script: list[str]) -> list[str]:
+    return [python, "-X", "tracemalloc=25", *script]
 
 
 def _memray(python: str, out: Path, script: list[str]) -> list[str]:
@@ -43,8 +51,16 @@ def _memray_python(python: str, out: Path, script: list[str]) -> list[str]:
     return [python, "-m", "memray", "run", "-q", "--trace-python-allocators", "-o", str(out), *script]
 
 
+def _memray_aggregate(python: str, out: Path, script: list[str]) -> list[str]:
+    options = ["-q", "--trace-python-allocators", "--aggregate", "-o", str(out)]
+    return [python, "-m", "memray", "run", *options, *script]
+
+
 AGAIN = "again"
 """A second bare run, to see how far two equal runs lie apart; not among the defaults."""
+
+ON_DEMAND = (AGAIN, "tracemalloc-25", "memray-aggregate")
+"""Only measured when asked for by name."""
 
 TOOLS = {
     tool.name: tool
@@ -52,10 +68,18 @@ TOOLS = {
         Tool(NONE, "no tool", "", _none),
         Tool(AGAIN, "no tool, again", "", _none),
         Tool("memheft", "memheft run", "memheft", _memheft),
+        Tool("memheft-sample", "memheft run --sample", "memheft", _memheft_sample),
         Tool("tracemalloc", "tracemalloc, 1 frame", "", _tracemalloc),
+        Tool("tracemalloc-25", "tracemalloc, 25 frames", "", _tracemalloc_deep),
         Tool("memray", "memray run", "memray", _memray),
         Tool("memray-tpa", "memray run --trace-python-allocators", "memray", _memray_python),
+        Tool(
+            "memray-aggregate",
+            "memray run --trace-python-allocators --aggregate",
+            "memray",
+            _memray_aggregate,
+        ),
     )
 }
 
-DEFAULT = ",".join(name for name in TOOLS if name != AGAIN)
+DEFAULT = ",".join(name for name in TOOLS if name not in ON_DEMAND)

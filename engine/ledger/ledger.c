@@ -208,7 +208,7 @@ static int write_all(int fd, const void *data, size_t bytes, off_t off)
     return 0;
 }
 
-int heft_ledger_create_in(int fd, const void *meta, size_t meta_bytes, uint64_t watcher_pid)
+int heft_ledger_create_in(int fd, const void *meta, size_t meta_bytes, uint64_t watcher_pid, uint64_t interval_bytes)
 {
     size_t timeline_off = 2 * PAGE + round_page(meta_bytes), bytes = timeline_off + TIMELINE_BYTES;
     struct timespec now;
@@ -219,6 +219,8 @@ int heft_ledger_create_in(int fd, const void *meta, size_t meta_bytes, uint64_t 
         .created_unix_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec,
         .chunk_table_off = PAGE,
         .chunk_table_n = HEFT_FORMAT_CHUNKS,
+        .mode = interval_bytes != 0,
+        .interval_bytes = interval_bytes,
         .state = HEFT_STATE_CREATED,
         .exit_status = HEFT_EXIT_UNKNOWN,
         .watcher_pid = watcher_pid,
@@ -253,12 +255,13 @@ int heft_ledger_create_in(int fd, const void *meta, size_t meta_bytes, uint64_t 
     return error;
 }
 
-int heft_ledger_create(const char *path, const void *meta, size_t meta_bytes, uint64_t watcher_pid)
+int heft_ledger_create(const char *path, const void *meta, size_t meta_bytes, uint64_t watcher_pid,
+                       uint64_t interval_bytes)
 {
     int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (fd < 0)
         return errno;
-    int error = heft_ledger_create_in(fd, meta, meta_bytes, watcher_pid);
+    int error = heft_ledger_create_in(fd, meta, meta_bytes, watcher_pid, interval_bytes);
     if (close(fd) != 0 && error == 0)
         error = errno;
     if (error != 0)

@@ -36,11 +36,13 @@ typedef struct {
     const char *path; /* absolute; owned */
 } heft_ledger_t;
 
-/* Create the file at `path` with header and META chunk, state CREATED.  0 or an errno: EEXIST when there is one. */
-int heft_ledger_create(const char *path, const void *meta, size_t meta_bytes, uint64_t watcher_pid);
+/* Create the file at `path` with header and META chunk, state CREATED.  `interval_bytes`: mean distance of samples, 0 =
+ * every block.  0 or an errno: EEXIST when there is one. */
+int heft_ledger_create(const char *path, const void *meta, size_t meta_bytes, uint64_t watcher_pid,
+                       uint64_t interval_bytes);
 
 /* The same in an open, empty file. */
-int heft_ledger_create_in(int fd, const void *meta, size_t meta_bytes, uint64_t watcher_pid);
+int heft_ledger_create_in(int fd, const void *meta, size_t meta_bytes, uint64_t watcher_pid, uint64_t interval_bytes);
 
 /* Map an existing file of state CREATED for recording, with the first chunk of every column.  0 or an errno;
  * EINVAL: not a recording of this version, or somebody has recorded into it already. */

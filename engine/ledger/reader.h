@@ -18,10 +18,12 @@ typedef struct {
     size_t len;
 } heft_text_t;
 
-/* What a node, a row, a whole recording holds. */
+/* What a node, a row, a whole recording holds.  Of a sampled recording these are estimates, whose standard errors are
+ * the roots of the variances; of an exact one these are 0. */
 typedef struct {
     uint64_t bytes;
     uint64_t blocks;
+    double bytes_variance, blocks_variance;
 } heft_amount_t;
 
 /* The four questions that a report answers. */

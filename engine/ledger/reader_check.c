@@ -8,6 +8,7 @@
 
 #include "base/compiler.h"
 #include "ledger/reader.h"
+#include "ledger/sampling.h"
 
 #define ROOT 1u
 
@@ -18,19 +19,29 @@ static inline bool is_alias(const heft_reader_t *r, uint32_t n)
     return r->details[n].kind == HEFT_NODE_ALIAS;
 }
 
+/* A counter of blocks counts parts of blocks in a sampled recording. */
+static heft_amount_t amount_of(const heft_reader_t *r, uint64_t bytes, uint64_t blocks)
+{
+    heft_amount_t amount = {.bytes = bytes, .blocks = blocks};
+    if (r->header.interval_bytes != 0) {
+        amount.blocks = blocks / HEFT_BLOCK_PARTS + (blocks % HEFT_BLOCK_PARTS >= HEFT_BLOCK_PARTS / 2);
+        heft_sampling_variance(bytes, blocks, r->header.interval_bytes, &amount.bytes_variance,
+                               &amount.blocks_variance);
+    }
+    return amount;
+}
+
 /* Each block is counted under the smallest span that holds it: the first one in the detail, the others in a record.
  * Record 0 belongs to the root. */
 static heft_amount_t sum_spans(const heft_reader_t *r, uint32_t n, uint32_t span)
 {
     const heft_detail_t *detail = &r->details[n];
-    heft_amount_t sum = {detail->temporary_bytes, detail->temporary_blocks};
-    if (detail->temp == 0 && n != ROOT)
-        return sum;
-    for (uint32_t i = 0; i < span; i++) {
-        sum.bytes += r->temps[detail->temp].bytes[i];
-        sum.blocks += r->temps[detail->temp].blocks[i];
+    uint64_t bytes = detail->temporary_bytes, blocks = detail->temporary_blocks;
+    for (uint32_t i = 0; i < span && (detail->temp != 0 || n == ROOT); i++) {
+        bytes += r->temps[detail->temp].bytes[i];
+        blocks += r->temps[detail->temp].blocks[i];
     }
-    return sum;
+    return amount_of(r, bytes, blocks);
 }
 
 heft_amount_t heft_reader_amount(const heft_reader_t *r, uint32_t n, heft_moment_t moment, uint32_t span)
@@ -39,18 +50,18 @@ heft_amount_t heft_reader_amount(const heft_reader_t *r, uint32_t n, heft_moment
     const heft_node_t *node = &r->nodes[n];
     const heft_detail_t *detail = &r->details[n];
     if (detail->kind == HEFT_NODE_ALIAS)
-        return (heft_amount_t){0, 0};
+        return (heft_amount_t){0};
     switch (moment) {
-    case HEFT_MOMENT_TOTAL: return (heft_amount_t){(uint64_t)node->allocated_bytes, (uint64_t)node->allocated_blocks};
+    case HEFT_MOMENT_TOTAL: return amount_of(r, (uint64_t)node->allocated_bytes, (uint64_t)node->allocated_blocks);
     case HEFT_MOMENT_TEMPORARY: return sum_spans(r, n, span);
     case HEFT_MOMENT_PEAK:
         if (!r->peak_is_now && node->epoch == r->header.epoch) /* changed since: what it was then */
-            return (heft_amount_t){detail->peak_bytes, detail->peak_blocks};
+            return amount_of(r, detail->peak_bytes, detail->peak_blocks);
         break;
     case HEFT_MOMENT_LIVE: break;
     }
-    return (heft_amount_t){(uint64_t)(node->allocated_bytes - node->freed_bytes),
-                           (uint64_t)(node->allocated_blocks - node->freed_blocks)};
+    return amount_of(r, (uint64_t)(node->allocated_bytes - node->freed_bytes),
+                     (uint64_t)(node->allocated_blocks - node->freed_blocks));
 }
 
 heft_text_t heft_reader_string(const heft_reader_t *r, uint32_t ref)
@@ -168,6 +179,8 @@ static bool add(uint64_t *sum, uint64_t value)
 
 static bool add_amount(heft_amount_t *sum, heft_amount_t value)
 {
+    sum->bytes_variance += value.bytes_variance;
+    sum->blocks_variance += value.blocks_variance;
     return add(&sum->bytes, value.bytes) && add(&sum->blocks, value.blocks);
 }
 
@@ -206,7 +219,7 @@ static bool add_spans(const heft_reader_t *r, uint32_t n, heft_amount_t *sum)
 static heft_status_t sum_up(heft_reader_t *r, heft_err_t *err)
 {
     bool fits = true;
-    heft_amount_t widest = {0, 0};
+    heft_amount_t widest = {0};
     r->peak_is_now = false;
     for (uint32_t n = 1; n < r->header.node_n; n++) {
         fits &= add_amount(&r->peak, heft_reader_amount(r, n, HEFT_MOMENT_PEAK, 0));

@@ -406,6 +406,29 @@ HEFT_COLD void heft_tree_add_temp(heft_tree_t *tree, uint32_t node)
     tree->details[node].temp = number;
 }
 
+/* One block, then the others: what the inline functions do with counters stands in one place. */
+void heft_tree_count_allocs(heft_tree_t *tree, uint32_t node, int64_t bytes, int64_t blocks)
+{
+    heft_tree_count_alloc(tree, node, (size_t)bytes);
+    tree->nodes[node].allocated_blocks += blocks - 1;
+}
+
+void heft_tree_count_frees(heft_tree_t *tree, uint32_t node, int64_t bytes, int64_t blocks)
+{
+    heft_tree_count_free(tree, node, (size_t)bytes);
+    tree->nodes[node].freed_blocks += blocks - 1;
+}
+
+void heft_tree_count_temps(heft_tree_t *tree, uint32_t node, int64_t bytes, int64_t blocks, unsigned since)
+{
+    heft_tree_count_temp(tree, node, (size_t)bytes, since);
+    heft_detail_t *detail = &tree->details[node];
+    if (since == 0)
+        detail->temporary_blocks += (uint64_t)(blocks - 1);
+    else
+        tree->temps[detail->temp].blocks[since / 2] += (uint64_t)(blocks - 1);
+}
+
 void heft_tree_reset_peak(heft_tree_t *tree)
 {
     tree->peak_bytes = tree->live_bytes;

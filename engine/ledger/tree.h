@@ -199,6 +199,11 @@ HEFT_INLINE void heft__tree_touch(heft_tree_t *tree, heft_node_t *node)
     }
 }
 
+/* The same for what one block stands for: of sampled recordings, see sampling.h. */
+void heft_tree_count_allocs(heft_tree_t *tree, uint32_t node, int64_t bytes, int64_t blocks);
+void heft_tree_count_frees(heft_tree_t *tree, uint32_t node, int64_t bytes, int64_t blocks);
+void heft_tree_count_temps(heft_tree_t *tree, uint32_t node, int64_t bytes, int64_t blocks, unsigned since);
+
 HEFT_INLINE void heft_tree_count_alloc(heft_tree_t *tree, uint32_t number, size_t bytes)
 {
     HEFT_DCHECK(number > 0 && number < tree->node_n);

@@ -64,6 +64,8 @@ static inline void heft_amount_add(heft_amount_t *sum, heft_amount_t amount)
 {
     sum->bytes += amount.bytes;
     sum->blocks += amount.blocks;
+    sum->bytes_variance += amount.bytes_variance;
+    sum->blocks_variance += amount.blocks_variance;
 }
 
 static inline void heft_times_add(heft_times_t *sum, heft_times_t times)

@@ -163,7 +163,7 @@ static bool weigh_owners(group_t *g, weights_t *w, bool foreign)
     heft_map_init(&map);
     for (uint32_t k = 0; k < g->key_n; k++) {
         w->heaviest[k] = HEFT_NONE;
-        w->carried[k] = (heft_amount_t){0, 0};
+        w->carried[k] = (heft_amount_t){0};
     }
     for (uint32_t v = 0; ok && v < s->vertex_n; v++) {
         if (heft_stacks_is_base(s, v)) {

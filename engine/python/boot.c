@@ -20,6 +20,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -114,10 +115,43 @@ static void close_and_wait(int status)
     }
 }
 
+/* Where there is no watcher: one line about the recording, if stderr is still what it was at the start. */
+static struct {
+    char *text;
+    dev_t dev;
+    ino_t ino;
+} hint;
+
+void heft_boot_hint(const char *text)
+{
+    struct stat st;
+    if (fstat(STDERR_FILENO, &st) != 0)
+        return;
+    hint.text = strdup(text);
+    hint.dev = st.st_dev;
+    hint.ino = st.st_ino;
+}
+
+static void say_hint(void)
+{
+    struct stat st;
+    if (hint.text == NULL || heft_rec.pid != getpid() || heft_rec.ledger.header == NULL ||
+        heft_rec.ledger.header->state != HEFT_STATE_CLOSED)
+        return;
+    if (fstat(STDERR_FILENO, &st) != 0 || st.st_dev != hint.dev || st.st_ino != hint.ino)
+        return;
+    struct sigaction ignored = {.sa_handler = SIG_IGN}, before;
+    sigaction(SIGPIPE, &ignored, &before); /* a reader that has left is no reason to end otherwise */
+    ssize_t n = write(STDERR_FILENO, hint.text, strlen(hint.text));
+    (void)n;
+    sigaction(SIGPIPE, &before, NULL);
+}
+
 static void at_process_exit(int status, void *unused)
 {
     (void)unused;
     close_and_wait(status & 0xFF);
+    say_hint();
 }
 
 /* The interpreter's last call before it is gone.  A program that clears the exit handlers is sealed here, and one that
@@ -127,8 +161,10 @@ static void at_interpreter_end(void)
     if (heft_rec.on && heft_rec.pid == getpid())
         heft_rec.ledger.header->flags |= HEFT_FLAG_LATE_END;
     heft_recorder_seal();
-    if (heft_is_ending_by_sigint())
+    if (heft_is_ending_by_sigint()) {
         close_and_wait(-SIGINT);
+        say_hint();
+    }
 }
 
 static PyObject *at_python_exit(PyObject *self, PyObject *unused)
@@ -185,29 +221,30 @@ static void complain(const char *why)
     fprintf(stderr, "memheft: not recorded: %s\n", why);
 }
 
-void heft_boot(const char *path)
+bool heft_boot(const char *path)
 {
     static bool booted;
     if (booted)
-        return;
+        return false;
     booted = true;
     const char *why = heft_boot_unsupported();
     if (why != NULL) {
         complain(why);
-        return;
+        return false;
     }
     if (!heft_boot_prepare()) {
         complain("the interpreter's exit handlers cannot be registered");
-        return;
+        return false;
     }
     if (!heft_recorder_open(path)) {
         char text[256];
         snprintf(text, sizeof text, "the recording cannot be opened: %s", strerror(errno));
         PyErr_Clear();
         complain(text);
-        return;
+        return false;
     }
     heft_hooks_wait();
+    return true;
 }
 
 const char *heft_boot_unsupported(void)

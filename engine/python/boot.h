@@ -5,9 +5,12 @@
 
 #include <stdbool.h>
 
-/* Called when the module is loaded by memheft.pth: record into `path` from the main program's first step to its end.
- * What goes wrong is said on stderr in one line; the program then runs unrecorded. */
-void heft_boot(const char *path);
+/* Called by memheft.pth: record into `path` from the main program's first step to its end.  What goes wrong is said on
+ * stderr in one line, and the result is false; the program then runs unrecorded. */
+bool heft_boot(const char *path);
+
+/* What to write on stderr when the process ends and its recording is closed. */
+void heft_boot_hint(const char *text);
 
 /* What a recording needs of the process, done once: the current thread's variable, the handlers of the end.  False
  * without an exception when they cannot be had.  The caller holds the interpreter's lock. */

@@ -16,19 +16,24 @@
 
 #include <link.h>
 
+#include "python/sampled.h"
 #include "python/stack.h"
 
 #define SMALL_MAX HEFT_SMALL_MAX
 #define DOMAINS 3
 
-static PyMemAllocatorEx real[DOMAINS], real_waiting[DOMAINS];
-static PyMemAllocatorEx ours[DOMAINS];
-static bool in_place[DOMAINS]; /* ours are in the chain: on top, beneath tracemalloc, or beneath somebody unknown */
-static bool waiting;
+/* Hooks of one kind, at their place in the chain. */
+typedef struct {
+    PyMemAllocatorEx next[DOMAINS], ours[DOMAINS]; /* ours.ctx points at next */
+    bool in_place[DOMAINS]; /* ours are in the chain: on top, beneath tracemalloc, or beneath somebody unknown */
+} layer_t;
+
+static layer_t exact, sampled, waiting;
+static bool is_waiting;
 
 /* RAW serves threads without the interpreter's lock, which may meet our function and a foreign ctx, or the other way
  * round, while an allocator is being set.  So its hooks ignore their ctx, are installed once and stay. */
-#define REAL_RAW (&real[PYMEM_DOMAIN_RAW])
+#define REAL_RAW (&exact.next[PYMEM_DOMAIN_RAW])
 
 /* The last block of at most SMALL_MAX bytes that RAW has recorded in this thread.  When pymalloc can get no arena it
  * passes small requests on as well, and the hook above would record the same block once more. */
@@ -40,6 +45,12 @@ static __thread bool passed_on __attribute__((tls_model("initial-exec")));
 /* Set while a realloc, or a foreign allocator, runs beneath us: its calls to other domains are its own business.  Or
  * while this thread hides what it asks for. */
 static __thread int nested __attribute__((tls_model("initial-exec")));
+
+/* Is an exact recording on?  (After one of the other kind these hooks may still be in the chain.) */
+HEFT_INLINE bool is_exact(void)
+{
+    return heft_rec.on && heft_rec.interval == 0;
+}
 
 /* ---- recording, inside the lock ---------------------------------------------------------------------------------- */
 
@@ -122,7 +133,7 @@ HEFT_INLINE void count_free(__m128i *recent, const void *p, uint32_t node, size_
  * (in a forked child a guest may hold the lock for ever). */
 HEFT_INLINE bool begin_event(PyThreadState *ts)
 {
-    if (HEFT_UNLIKELY(!heft_rec.on || ts == NULL || ts->interp != heft_rec.interp))
+    if (HEFT_UNLIKELY(!is_exact() || ts == NULL || ts->interp != heft_rec.interp))
         return false;
     heft_bias_own(&heft_rec.lock);
     if (HEFT_UNLIKELY(heft_rec.expects_end) && heft_is_finalizing()) {
@@ -233,11 +244,11 @@ static __m128i *recent_of(heft_thread_state_t *thread)
 
 HEFT_COLD static void guest_request(PyThreadState *ts, void *p, size_t n, bool small)
 {
-    if (!heft_rec.on)
+    if (!is_exact())
         return;
     ts = guest_state(ts);
     heft_bias_lock(&heft_rec.lock);
-    if (heft_rec.on) {
+    if (is_exact()) {
         heft_rec.guest = true;
         heft_thread_state_t *thread = heft_recorder_thread(ts);
         uint32_t root = thread->node;
@@ -255,11 +266,11 @@ HEFT_COLD static void guest_request(PyThreadState *ts, void *p, size_t n, bool s
 
 HEFT_COLD static table_t guest_take(PyThreadState *ts, void *p, size_t *size, uint32_t *node, bool is_free)
 {
-    if (!heft_rec.on)
+    if (!is_exact())
         return NOWHERE;
     ts = guest_state(ts);
     heft_bias_lock(&heft_rec.lock);
-    table_t found = heft_rec.on ? take(EITHER, p, size, node) : NOWHERE;
+    table_t found = is_exact() ? take(EITHER, p, size, node) : NOWHERE;
     if (found != NOWHERE) {
         heft_rec.guest = true;
         __m128i *recent = recent_of(heft_recorder_thread(ts));
@@ -296,10 +307,10 @@ typedef struct {
 /* It failed: the old block is still there, as if nothing had happened. */
 HEFT_COLD static void put_back(void *p, const resized_t *old)
 {
-    if (!heft_rec.on)
+    if (!is_exact())
         return;
     heft_bias_lock(&heft_rec.lock); /* the guest's side serves everybody */
-    if (heft_rec.on && old->found != NOWHERE) {
+    if (is_exact() && old->found != NOWHERE) {
         if (old->found == SMALL)
             heft_blocks_put_shrunk(&heft_rec.blocks, (uintptr_t)p, old->size, old->node);
         else
@@ -620,23 +631,21 @@ void heft_hooks_reuse(const void *p)
 
 /* ---- waiting for the main program -------------------------------------------------------------------------------- */
 
-static void remove_from(int first);
+static void remove_from(layer_t *layer, int first);
 
 /* We are loaded while the interpreter imports site.  The program begins when no Python frame is left.  MEM and OBJ are
  * enough to see that. */
 static void look_for_begin(void)
 {
     PyThreadState *ts = heft_current_tstate();
-    if (!waiting || ts == NULL || ts->interp != heft_rec.interp)
+    if (!is_waiting || ts == NULL || ts->interp != heft_rec.interp)
         return;
     for (heft_frame_t *f = heft_top_frame(ts); f != NULL; f = f->previous) {
         if (!heft_frame_is_shim(f))
             return;
     }
-    waiting = false;
-    remove_from(PYMEM_DOMAIN_MEM);
-    /* if somebody stands on top by now, these stay beneath and only pass on */
-    in_place[PYMEM_DOMAIN_MEM] = in_place[PYMEM_DOMAIN_OBJ] = false;
+    is_waiting = false;
+    remove_from(&waiting, PYMEM_DOMAIN_MEM); /* if somebody stands on top by now, these stay and only pass on */
     heft_recorder_begin();
     heft_hooks_install();
 }
@@ -711,46 +720,46 @@ static PyMemAllocatorEx *saved_by_tracemalloc(const PyMemAllocatorEx *current)
     return word == 'r' || word == 'm' || word == 'o' ? NULL : saved;
 }
 
-/* `next` keeps what stood there before. */
-static void set_allocators(const PyMemAllocatorEx table[DOMAINS], PyMemAllocatorEx next[DOMAINS], int first)
+/* Put `table` on top, for the domains where it is not in place yet; `next` keeps what stood there before. */
+static void set_allocators(layer_t *layer, const PyMemAllocatorEx table[DOMAINS], int first)
 {
     for (int domain = first; domain < DOMAINS; domain++) {
-        PyMemAllocatorEx current;
-        if (in_place[domain])
+        PyMemAllocatorEx current, *ours = &layer->ours[domain];
+        if (layer->in_place[domain])
             continue; /* of an earlier recording: twice in one chain would go round for ever */
-        in_place[domain] = true;
+        layer->in_place[domain] = true;
         PyMem_GetAllocator((PyMemAllocatorDomain)domain, &current);
         PyMemAllocatorEx *saved = saved_by_tracemalloc(&current);
-        next[domain] = saved != NULL ? *saved : current;
-        ours[domain] = table[domain];
-        ours[domain].ctx = &next[domain];
+        layer->next[domain] = saved != NULL ? *saved : current;
+        *ours = table[domain];
+        ours->ctx = &layer->next[domain];
         if (saved != NULL)
-            *saved = ours[domain];
+            *saved = *ours;
         else
-            PyMem_SetAllocator((PyMemAllocatorDomain)domain, &ours[domain]);
+            PyMem_SetAllocator((PyMemAllocatorDomain)domain, ours);
     }
 }
 
-static bool are_ours(const PyMemAllocatorEx *allocators, int domain)
+static bool is_layers(const layer_t *layer, const PyMemAllocatorEx *allocators, int domain)
 {
-    return allocators->malloc == ours[domain].malloc && allocators->ctx == ours[domain].ctx;
+    return allocators->malloc == layer->ours[domain].malloc && allocators->ctx == layer->ours[domain].ctx;
 }
 
-static void remove_from(int first)
+static void remove_from(layer_t *layer, int first)
 {
     for (int domain = first; domain < DOMAINS; domain++) {
         PyMemAllocatorEx current;
         PyMem_GetAllocator((PyMemAllocatorDomain)domain, &current);
         PyMemAllocatorEx *saved = saved_by_tracemalloc(&current);
-        if (!in_place[domain])
+        if (!layer->in_place[domain])
             continue;
-        if (are_ours(&current, domain))
-            PyMem_SetAllocator((PyMemAllocatorDomain)domain, ours[domain].ctx);
-        else if (saved != NULL && are_ours(saved, domain))
-            *saved = *(PyMemAllocatorEx *)ours[domain].ctx;
+        if (is_layers(layer, &current, domain))
+            PyMem_SetAllocator((PyMemAllocatorDomain)domain, &layer->next[domain]);
+        else if (saved != NULL && is_layers(layer, saved, domain))
+            *saved = layer->next[domain];
         else
             continue; /* somebody stands on top of us and still calls us: heft_rec.on is false, we only pass on */
-        in_place[domain] = false;
+        layer->in_place[domain] = false;
     }
 }
 
@@ -765,7 +774,7 @@ static void look_around(void)
 {
     if (python_end == 0)
         dl_iterate_phdr(find_python, NULL);
-    if (in_place[PYMEM_DOMAIN_OBJ])
+    if (exact.in_place[PYMEM_DOMAIN_OBJ] || sampled.in_place[PYMEM_DOMAIN_OBJ])
         return;                                          /* then the answer is still what it was */
     const char *name = _PyMem_GetCurrentAllocatorName(); /* NULL under tracemalloc, or anything unknown */
     plain_pymalloc = name != NULL && strcmp(name, "pymalloc") == 0;
@@ -775,8 +784,8 @@ void heft_hooks_wait(void)
 {
     look_around();
     static const PyMemAllocatorEx table[DOMAINS] = {{0}, TABLE(wait), TABLE(wait)};
-    waiting = true;
-    set_allocators(table, real_waiting, PYMEM_DOMAIN_MEM);
+    is_waiting = true;
+    set_allocators(&waiting, table, PYMEM_DOMAIN_MEM);
 }
 
 void heft_hooks_start(void)
@@ -788,9 +797,18 @@ void heft_hooks_start(void)
 void heft_hooks_install(void)
 {
     static const PyMemAllocatorEx raw = TABLE(raw), obj = TABLE(obj), any = TABLE(any);
-    PyMemAllocatorEx table[DOMAINS] = {raw, plain_pymalloc ? obj : any, plain_pymalloc ? obj : any};
     _Static_assert(PYMEM_DOMAIN_RAW == 0 && PYMEM_DOMAIN_MEM == 1 && PYMEM_DOMAIN_OBJ == 2, "order of the table");
-    set_allocators(table, real, PYMEM_DOMAIN_RAW);
+    PyMemAllocatorEx table[DOMAINS] = {raw, plain_pymalloc ? obj : any, plain_pymalloc ? obj : any};
+    if (heft_rec.interval != 0) {
+        table[0] = heft_sampled_raw;
+        table[1] = table[2] = plain_pymalloc ? heft_sampled_obj : heft_sampled_any;
+    }
+    set_allocators(heft_rec.interval != 0 ? &sampled : &exact, table, PYMEM_DOMAIN_RAW);
+}
+
+PyMemAllocatorEx *heft_hooks_sampled_raw(void)
+{
+    return &sampled.next[PYMEM_DOMAIN_RAW];
 }
 
 void heft_hooks_hide(bool hidden)
@@ -802,5 +820,5 @@ void heft_hooks_hide(bool hidden)
 
 void heft_hooks_remove(void)
 {
-    remove_from(PYMEM_DOMAIN_MEM);
+    remove_from(&exact, PYMEM_DOMAIN_MEM); /* those of sampled mode have to stay */
 }

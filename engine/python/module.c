@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* memheft._engine: the extension's one exported symbol.
  *
- * Loaded in two ways.  `import memheft._engine` (the command line, the watcher, the API) gets a module.  memheft.pth
- * loads the file with MEMHEFT_BOOT=pid|engine|recording in the environment: then that process is to be recorded, and
- * nobody keeps the module.  (The engine is named for sitecustomize, see memheft/launch.  memheft.pth takes the one of
- * that name in memheft's own folder: an environment variable must not bring code into an isolated interpreter.) */
+ * Loaded in two ways.  `import memheft._engine` (the command line, the watcher, the API, MEMHEFT=) gets a module.
+ * memheft.pth loads the file with MEMHEFT_BOOT=pid|engine|recording in the environment: then that process is to be
+ * recorded, and nobody keeps the module.  (The engine is named for sitecustomize, see memheft/launch.  memheft.pth
+ * takes the one of that name in memheft's own folder: an environment variable must not bring code into an isolated
+ * interpreter.) */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -15,6 +16,7 @@
 #include "python/boot.h"
 #include "python/recording.h"
 #include "python/session.h"
+#include "python/table.h"
 #include "python/traces.h"
 #include "python/watch.h"
 
@@ -28,13 +30,43 @@ static PyObject *engine_supported(PyObject *module, PyObject *unused)
     return PyUnicode_FromString(why);
 }
 
+/* memheft.pth is read twice in a virtual environment, and keeps no module in which to note that. */
+static PyObject *engine_first(PyObject *module, PyObject *unused)
+{
+    static bool asked;
+    bool first = !asked;
+    (void)module;
+    (void)unused;
+    asked = true;
+    return PyBool_FromLong(first);
+}
+
+static PyObject *engine_boot(PyObject *module, PyObject *args)
+{
+    PyObject *path = NULL;
+    const char *hint;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "O&z:boot", PyUnicode_FSConverter, &path, &hint))
+        return NULL;
+    bool booted = heft_boot(PyBytes_AS_STRING(path));
+    if (booted && hint != NULL)
+        heft_boot_hint(hint);
+    Py_DECREF(path);
+    return PyBool_FromLong(booted);
+}
+
 static PyMethodDef methods[] = {
     {"supported", engine_supported, METH_NOARGS, "None, or why this interpreter cannot be recorded, in one line."},
+    {"first", engine_first, METH_NOARGS, "True at the first call in this process."},
+    {"boot", engine_boot, METH_VARARGS, "boot(path, hint): record from the main program's first step to its end."},
     {"start", heft_session_start, METH_VARARGS,
-     "start(path, meta, force, folder): record from now on; in memory if path is None, then its descriptor."},
+     "start(path, meta, force, folder, interval): record from now on; in memory if path is None, then its descriptor."},
     {"stop", heft_session_stop, METH_NOARGS, "Stop recording."},
     {"is_on", heft_session_is_on, METH_NOARGS, "Is a recording being made?"},
-    {"create", heft_watch_create, METH_VARARGS, "create(path, meta, force, watcher): make an empty recording."},
+    {"create", heft_watch_create, METH_VARARGS,
+     "create(path, meta, force, watcher, interval): make an empty recording."},
+    {"add_source", heft_watch_add_source, METH_VARARGS, "add_source(path, blob): append the sources to a recording."},
+    {"arrow_stream", heft_table_arrow_stream, METH_O, "arrow_stream(columns): a capsule with an Arrow C stream."},
     {NULL, NULL, 0, NULL},
 };
 

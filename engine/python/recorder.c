@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "ledger/timeline.h"
+#include "python/sampled.h"
 
 /* Thread states with a record of their own, by address.  Records are not given back: a new thread mostly gets the
  * address of a dead one, and where not, the HEFT_THREADS_MAX roots are used up long before. */
@@ -298,6 +299,15 @@ bool heft_recorder_open(const char *path)
     rec->threads = (heft_thread_state_t *)(void *)rec->thread_region.base;
     rec->walk = (heft_frame_t **)(void *)rec->walk_region.base;
     rec->walk_max = (uint32_t)(rec->walk_region.reserved / sizeof(heft_frame_t *));
+    rec->interval = rec->ledger.header->interval_bytes;
+    rec->number = rec->number % 65535 + 1;
+    const char *seed = getenv("MEMHEFT_SEED");
+    rec->seed = seed != NULL ? strtoull(seed, NULL, 10) : monotonic_ns() ^ (uint64_t)rec->pid << 40;
+    if (rec->interval != 0 && !heft_sampled_start(heft_hooks_sampled_raw())) {
+        heft_recorder_close();
+        errno = ENOMEM;
+        return false;
+    }
     rec->check = is_set("MEMHEFT_CHECK");
     rec->full_walk = is_set("MEMHEFT_FULL_WALK");
     rec->expects_end = false;
@@ -337,7 +347,7 @@ void heft_recorder_begin(void)
 {
     heft_recorder_t *rec = &heft_rec;
     rec->start_ns = monotonic_ns();
-    rec->trials = TRIALS;
+    rec->trials = rec->interval == 0 ? TRIALS : 0;
     heft_recorder_set_careful();
     rec->ledger.header->state = HEFT_STATE_RUNNING;
     rec->on = true;

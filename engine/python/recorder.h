@@ -54,6 +54,10 @@ typedef struct {
     bool guest;       /* the lock is held from the guest's side: no interpreter lock */
     uint32_t trials;  /* requests still to be compared by the self-test */
     heft_ledger_t ledger;
+    uint64_t interval;     /* mean distance of samples in bytes; 0 = exact */
+    uint64_t seed;         /* of the gaps */
+    uint32_t number;       /* of the recording, 1 to 65535 and round again */
+    bool owns_range;       /* the range of sampled blocks is this process' own, see sampled.c */
     bool is_ready;         /* what is done once in a process has been done */
     uint32_t shared_root;  /* of all threads without a root of their own; 0 = not made yet */
     char own_folder[1024]; /* of memheft's Python code, with a slash: its frames are machinery; "" = none runs here */
@@ -135,7 +139,9 @@ void heft_codes_watch(void);
 void heft_hooks_wait(void);    /* wait for the main program to begin, then record */
 void heft_hooks_install(void); /* record, after having waited */
 void heft_hooks_start(void);   /* record at once */
-void heft_hooks_remove(void);  /* as far as others' hooks on top of ours allow; passive in any case */
+/* Where RAW's allocator beneath the hooks of sampled mode is kept. */
+PyMemAllocatorEx *heft_hooks_sampled_raw(void);
+void heft_hooks_remove(void); /* as far as others' hooks on top of ours allow; passive in any case */
 
 /* Do not record what this thread asks for, until it is called with false.  The interpreter's lock is held all the time.
  * May be nested. */

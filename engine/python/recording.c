@@ -8,9 +8,13 @@
  * of 100,000 stacks are mostly pointers.  Used by `memheft report`, never inside a program that is recorded. */
 #include "python/recording.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/compiler.h"
+#include "export/collapsed.h"
+#include "export/pprof.h"
+#include "export/speedscope.h"
 #include "ledger/reader.h"
 #include "ledger/stacks.h"
 #include "ledger/view.h"
@@ -320,6 +324,22 @@ static PyObject *recording_threads(PyObject *self, void *Py_UNUSED(closure))
     return list;
 }
 
+/* Where functions begin; of one name there may be several.  Code 0 is nobody's. */
+static PyObject *recording_functions(PyObject *self, void *Py_UNUSED(closure))
+{
+    const heft_reader_t *r = &((HeftRecording *)self)->reader;
+    uint32_t n = r->header.code_n;
+    PyObject *list = PyList_New(n > 0 ? n - 1 : 0);
+    for (uint32_t i = 1; list != NULL && i < n; i++) {
+        const heft_code_t *code = &r->codes[i];
+        if (!fill(list, i - 1,
+                  PACK(text_as_str(heft_reader_string(r, code->file)), text_as_str(heft_reader_string(r, code->name)),
+                       PyLong_FromUnsignedLong(code->first_line))))
+            Py_CLEAR(list);
+    }
+    return list;
+}
+
 /* ---- Recording.view ------------------------------------------------------------------------------------------ */
 
 static bool parse_moment(const char *name, heft_moment_t *moment)
@@ -417,6 +437,12 @@ static PyObject *view_total_bytes(PyObject *self, void *Py_UNUSED(closure))
     return PyLong_FromUnsignedLongLong(((HeftView *)self)->view.total.bytes);
 }
 
+/* The standard error of an estimate, rounded up. */
+static PyObject *error_as_int(double variance)
+{
+    return PyLong_FromDouble(ceil(sqrt(variance)));
+}
+
 static PyObject *view_total_blocks(PyObject *self, void *Py_UNUSED(closure))
 {
     return PyLong_FromUnsignedLongLong(((HeftView *)self)->view.total.blocks);
@@ -425,6 +451,16 @@ static PyObject *view_total_blocks(PyObject *self, void *Py_UNUSED(closure))
 static PyObject *view_cut_bytes(PyObject *self, void *Py_UNUSED(closure))
 {
     return PyLong_FromUnsignedLongLong(((HeftView *)self)->view.cut.bytes);
+}
+
+static PyObject *view_bytes_error(PyObject *self, void *Py_UNUSED(closure))
+{
+    return error_as_int(((HeftView *)self)->view.total.bytes_variance);
+}
+
+static PyObject *view_blocks_error(PyObject *self, void *Py_UNUSED(closure))
+{
+    return error_as_int(((HeftView *)self)->view.total.blocks_variance);
 }
 
 static PyObject *view_cut_blocks(PyObject *self, void *Py_UNUSED(closure))
@@ -513,7 +549,8 @@ static PyObject *row_as_tuple(const HeftRecording *rec, heft_by_t by, const heft
                 PyLong_FromUnsignedLongLong(row->under.bytes), PyLong_FromUnsignedLongLong(row->under.blocks),
                 row_key(rec, by, rows, row), owner, time_as_int(row, row->times.first_ns),
                 time_as_int(row, row->times.last_ns), PyLong_FromUnsignedLongLong(row->owned.bytes),
-                by == HEFT_BY_STACK ? recursive_places(rec, row->key) : PyTuple_New(0));
+                by == HEFT_BY_STACK ? recursive_places(rec, row->key) : PyTuple_New(0),
+                error_as_int(row->self.bytes_variance), error_as_int(row->self.blocks_variance));
 }
 
 static PyObject *view_rows(PyObject *object, PyObject *args)
@@ -563,6 +600,146 @@ static PyObject *view_tree(PyObject *object, PyObject *args)
     return list;
 }
 
+/* ---- foreign formats ----------------------------------------------------------------------------------------- */
+
+/* Takes what was written; ok: whether it was. */
+static PyObject *out_as_bytes(heft_out_t *out, bool ok)
+{
+    PyObject *bytes = ok ? PyBytes_FromStringAndSize(out->ptr, (Py_ssize_t)out->n) : PyErr_NoMemory();
+    heft_out_done(out);
+    return bytes;
+}
+
+static heft_text_t bytes_as_text(PyObject *bytes)
+{
+    return (heft_text_t){PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes)};
+}
+
+/* A new array of the texts of a list of bytes, which must stay as it is meanwhile; the caller frees it. */
+static heft_text_t *texts_of(PyObject *list, Py_ssize_t wanted_n)
+{
+    Py_ssize_t n = PyList_GET_SIZE(list);
+    if (wanted_n >= 0 && n != wanted_n)
+        return PyErr_Format(PyExc_ValueError, "%zd texts are needed, not %zd", wanted_n, n), NULL;
+    heft_text_t *texts = PyMem_Calloc((size_t)n + 1, sizeof *texts);
+    if (texts == NULL)
+        PyErr_NoMemory();
+    for (Py_ssize_t i = 0; texts != NULL && i < n; i++) {
+        PyObject *item = PyList_GET_ITEM(list, i);
+        if (!PyBytes_Check(item)) {
+            PyMem_Free(texts);
+            return PyErr_Format(PyExc_TypeError, "texts are bytes, not %s", Py_TYPE(item)->tp_name), NULL;
+        }
+        texts[i] = bytes_as_text(item);
+    }
+    return texts;
+}
+
+/* A view of this recording, or NULL with an exception. */
+static const heft_view_t *view_of(const HeftRecording *self, PyObject *object)
+{
+    if (Py_TYPE(object)->tp_dealloc != view_dealloc || ((HeftView *)object)->recording != self) {
+        PyErr_SetString(PyExc_ValueError, "a view of the same recording is needed");
+        return NULL;
+    }
+    return &((HeftView *)object)->view;
+}
+
+static PyObject *view_collapsed(PyObject *object, PyObject *args)
+{
+    HeftView *self = (HeftView *)object;
+    heft_out_t out = {0};
+    PyObject *files;
+    if (!PyArg_ParseTuple(args, "O!:collapsed", &PyList_Type, &files))
+        return NULL;
+    heft_text_t *texts = texts_of(files, self->recording->stacks.file_n);
+    if (texts == NULL)
+        return NULL;
+    bool ok = heft_collapsed_write(&self->view, texts, &out);
+    PyMem_Free(texts);
+    return out_as_bytes(&out, ok);
+}
+
+static PyObject *recording_pprof(PyObject *object, PyObject *args)
+{
+    HeftRecording *self = (HeftRecording *)object;
+    heft_pprof_t profile = {0};
+    heft_out_t out = {0};
+    PyObject *alloc, *inuse, *executable, *comments;
+    const char *type;
+    unsigned long long time_ns, duration_ns;
+    if (!PyArg_ParseTuple(args, "OOsSO!KK:pprof", &alloc, &inuse, &type, &executable, &PyList_Type, &comments, &time_ns,
+                          &duration_ns))
+        return NULL;
+    profile.alloc = view_of(self, alloc);
+    profile.inuse = profile.alloc == NULL || inuse == Py_None ? NULL : view_of(self, inuse);
+    if (PyErr_Occurred())
+        return NULL;
+    heft_text_t *texts = texts_of(comments, -1);
+    if (texts == NULL)
+        return NULL;
+    profile.default_type = heft_text_of(type);
+    profile.executable = bytes_as_text(executable);
+    profile.comments = texts;
+    profile.comment_n = (size_t)PyList_GET_SIZE(comments);
+    profile.time_ns = time_ns;
+    profile.duration_ns = duration_ns;
+    bool ok = heft_pprof_write(&profile, &out);
+    PyMem_Free(texts);
+    return out_as_bytes(&out, ok);
+}
+
+static bool parse_profile(const HeftRecording *self, PyObject *item, heft_speedscope_profile_t *profile)
+{
+    PyObject *view, *name;
+    long long thread;
+    int blocks;
+    if (!PyTuple_Check(item))
+        PyErr_SetString(PyExc_TypeError, "a profile is a tuple");
+    if (PyErr_Occurred() || !PyArg_ParseTuple(item, "OSLp", &view, &name, &thread, &blocks))
+        return false;
+    *profile = (heft_speedscope_profile_t){.view = view_of(self, view),
+                                           .name = bytes_as_text(name),
+                                           .thread = thread == -2   ? HEFT_PATHS_ALL
+                                                     : thread == -1 ? HEFT_NONE
+                                                                    : (uint32_t)thread,
+                                           .blocks = blocks != 0};
+    return profile->view != NULL;
+}
+
+static PyObject *recording_speedscope(PyObject *object, PyObject *args)
+{
+    HeftRecording *self = (HeftRecording *)object;
+    heft_speedscope_t file = {0};
+    heft_out_t out = {0};
+    PyObject *list, *name;
+    const char *exporter;
+    Py_ssize_t active;
+    if (!PyArg_ParseTuple(args, "O!nSs:speedscope", &PyList_Type, &list, &active, &name, &exporter))
+        return NULL;
+    Py_ssize_t n = PyList_GET_SIZE(list);
+    if (active < 0 || active >= n)
+        return PyErr_Format(PyExc_ValueError, "there is no profile %zd", active);
+    heft_speedscope_profile_t *profiles = PyMem_Calloc((size_t)n, sizeof *profiles);
+    if (profiles == NULL)
+        return PyErr_NoMemory();
+    bool ok = true;
+    for (Py_ssize_t i = 0; ok && i < n; i++)
+        ok = parse_profile(self, PyList_GET_ITEM(list, i), &profiles[i]);
+    PyObject *bytes = NULL;
+    if (ok) {
+        file.name = bytes_as_text(name);
+        file.exporter = heft_text_of(exporter);
+        file.profiles = profiles;
+        file.profile_n = (size_t)n;
+        file.active = (size_t)active;
+        ok = heft_speedscope_write(&file, &out);
+        bytes = out_as_bytes(&out, ok);
+    }
+    PyMem_Free(profiles);
+    return bytes;
+}
+
 /* ---- types --------------------------------------------------------------------------------------------------- */
 
 static PyGetSetDef recording_getset[] = {
@@ -573,12 +750,17 @@ static PyGetSetDef recording_getset[] = {
     {"threads", recording_threads, NULL, "(name or None, native id, started_ns) of each thread", NULL},
     {"timeline", recording_timeline, NULL,
      "(interval in ns, [(live bytes, resident bytes or None), ...]) from the start; None without points", NULL},
+    {"functions", recording_functions, NULL, "(file, function, first line) of each code object", NULL},
     {"totals", recording_totals, NULL, "bytes and blocks of the whole recording at each moment", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyMethodDef recording_methods[] = {
     {"view", recording_view, METH_VARARGS, "view(moment, temporary, classes, own, keep, pattern, /)"},
+    {"pprof", recording_pprof, METH_VARARGS,
+     "pprof(alloc, inuse, default_type, executable, comments, time_ns, duration_ns, /): not compressed"},
+    {"speedscope", recording_speedscope, METH_VARARGS,
+     "speedscope(profiles, active, name, exporter, /); a profile: (view, name, thread or -2, blocks)"},
     {NULL, NULL, 0, NULL},
 };
 
@@ -602,6 +784,8 @@ static PyGetSetDef view_getset[] = {
     {"total_bytes", view_total_bytes, NULL, "sum of the rows' bytes", NULL},
     {"total_blocks", view_total_blocks, NULL, "sum of the rows' blocks", NULL},
     {"cut_bytes", view_cut_bytes, NULL, "of total_bytes: whose callers were not kept (<paths cut>)", NULL},
+    {"bytes_error", view_bytes_error, NULL, "standard error of total_bytes; 0 of an exact recording", NULL},
+    {"blocks_error", view_blocks_error, NULL, "of total_blocks, likewise", NULL},
     {"cut_blocks", view_cut_blocks, NULL, "of total_blocks, likewise", NULL},
     {"uncertain_bytes", view_uncertain_bytes, NULL, "of total_bytes, at most: charged to a caller of their line", NULL},
     {"uncertain_blocks", view_uncertain_blocks, NULL, "of total_blocks, likewise", NULL},
@@ -612,6 +796,7 @@ static PyGetSetDef view_getset[] = {
 static PyMethodDef view_methods[] = {
     {"rows", view_rows, METH_VARARGS, "rows(by, /): by line, function, file, module, thread or stack"},
     {"tree", view_tree, METH_VARARGS, "tree(inverted, /): rows in preorder, the root first"},
+    {"collapsed", view_collapsed, METH_VARARGS, "collapsed(files, /): collapsed stacks, files called like this"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -27,7 +27,8 @@ static PyObject *fail(int error, PyObject *path)
 }
 
 /* Make the empty recording; the descriptor of one in memory, or -1.  `name` receives the path to attach to. */
-static int create(const char *path, const Py_buffer *meta, bool force, char name[PATH_MAX], int *error)
+static int create(const char *path, const Py_buffer *meta, bool force, uint64_t interval, char name[PATH_MAX],
+                  int *error)
 {
     if (path != NULL) {
         *error = strlen(path) < PATH_MAX ? 0 : ENAMETOOLONG;
@@ -36,11 +37,11 @@ static int create(const char *path, const Py_buffer *meta, bool force, char name
         if (*error == 0 && force && unlink(path) != 0 && errno != ENOENT)
             *error = errno;
         if (*error == 0)
-            *error = heft_ledger_create(path, meta->buf, (size_t)meta->len, 0);
+            *error = heft_ledger_create(path, meta->buf, (size_t)meta->len, 0, interval);
         return -1;
     }
     int fd = memfd_create("memheft", MFD_CLOEXEC);
-    *error = fd < 0 ? errno : heft_ledger_create_in(fd, meta->buf, (size_t)meta->len, 0);
+    *error = fd < 0 ? errno : heft_ledger_create_in(fd, meta->buf, (size_t)meta->len, 0, interval);
     snprintf(name, PATH_MAX, "/proc/self/fd/%d", fd);
     if (*error != 0 && fd >= 0)
         close(fd);
@@ -61,9 +62,11 @@ PyObject *heft_session_start(PyObject *module, PyObject *args)
     PyObject *path_object, *path = NULL, *folder = NULL;
     Py_buffer meta;
     int force, error = 0;
+    unsigned long long interval;
     char name[PATH_MAX];
     (void)module;
-    if (!PyArg_ParseTuple(args, "Oy*pO&:start", &path_object, &meta, &force, PyUnicode_FSConverter, &folder))
+    if (!PyArg_ParseTuple(args, "Oy*pO&K:start", &path_object, &meta, &force, PyUnicode_FSConverter, &folder,
+                          &interval))
         return NULL;
     const char *why = heft_session_why_not();
     if (why != NULL)
@@ -78,7 +81,7 @@ PyObject *heft_session_start(PyObject *module, PyObject *args)
         return NULL;
     }
     const char *file = path != NULL ? PyBytes_AS_STRING(path) : NULL;
-    int fd = create(file, &meta, force != 0, name, &error);
+    int fd = create(file, &meta, force != 0, interval, name, &error);
     if (error == 0 && !heft_boot_prepare())
         error = ENOMEM;
     else if (error == 0 && !heft_recorder_open(name))
@@ -109,6 +112,7 @@ PyObject *heft_session_stop(PyObject *module, PyObject *unused)
         return NULL;
     }
     heft_recorder_seal();
+    heft_ledger_close(&heft_rec.ledger, HEFT_EXIT_UNKNOWN); /* complete, and the process goes on: there is no status */
     heft_recorder_close();
     Py_RETURN_NONE;
 }

@@ -142,7 +142,7 @@ HEFT_INLINE bool called_through_c(const heft_frame_t *callee, const heft_frame_t
 }
 
 /* No stamp on top: walk down to the first one, then up again, leaving stamps. */
-static HEFT_NOINLINE uint32_t heft_stack_walk(heft_frame_t *top, uint32_t root)
+static HEFT_NOINLINE __attribute__((unused)) uint32_t heft_stack_walk(heft_frame_t *top, uint32_t root)
 {
     heft_frame_t **walk = heft_rec.walk, *callee = NULL;
     uint32_t n = 0, node = root;
@@ -273,7 +273,8 @@ HEFT_INLINE bool is_slot_inside(const heft_frame_t *f)
            f->stackpointer < f->localsplus + code->co_nlocalsplus + code->co_stacksize;
 }
 
-static HEFT_NOINLINE uint32_t heft_stack_walk(const PyThreadState *ts, heft_frame_t *top, uint32_t root)
+static HEFT_NOINLINE __attribute__((unused)) uint32_t heft_stack_walk(const PyThreadState *ts, heft_frame_t *top,
+                                                                      uint32_t root)
 {
     heft_frame_t **walk = heft_rec.walk, *callee = NULL;
     uint32_t n = 0, node = root;

@@ -78,7 +78,7 @@ static int open_recording(void)
     if (fd < 0)
         return errno;
     snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
-    int error = heft_ledger_create_in(fd, "{}", 2, 0);
+    int error = heft_ledger_create_in(fd, "{}", 2, 0, 0);
     if (error == 0 && !heft_boot_prepare())
         error = ENOMEM;
     if (error == 0 && !heft_recorder_open(name))

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* create() and Watch, see memheft/_engine.pyi.
+/* create(), add_source() and Watch, see memheft/_engine.pyi.
  *
  * The watcher is a process of its own that sleeps until the program has ended.  Two things wake it: the program's
  * header (state CLOSED: it is about to leave exit() and waits for us) and the program's death (pidfd).  A thread turns
@@ -32,20 +32,43 @@ PyObject *heft_watch_create(PyObject *module, PyObject *args)
     PyObject *path = NULL;
     Py_buffer meta;
     int force, watcher;
+    unsigned long long interval;
     (void)module;
-    if (!PyArg_ParseTuple(args, "O&y*pp:create", PyUnicode_FSConverter, &path, &meta, &force, &watcher))
+    if (!PyArg_ParseTuple(args, "O&y*ppK:create", PyUnicode_FSConverter, &path, &meta, &force, &watcher, &interval))
         return NULL;
     const char *name = PyBytes_AS_STRING(path);
     int error = 0;
     if (force && unlink(name) != 0 && errno != ENOENT)
         error = errno;
     if (error == 0)
-        error = heft_ledger_create(name, meta.buf, (size_t)meta.len, watcher ? HEFT_WATCHER_EXPECTED : 0);
+        error = heft_ledger_create(name, meta.buf, (size_t)meta.len, watcher ? HEFT_WATCHER_EXPECTED : 0, interval);
     if (error != 0) {
         errno = error;
         PyErr_SetFromErrnoWithFilename(PyExc_OSError, name);
     }
     PyBuffer_Release(&meta);
+    Py_DECREF(path);
+    if (error != 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+PyObject *heft_watch_add_source(PyObject *module, PyObject *args)
+{
+    PyObject *path = NULL;
+    Py_buffer blob;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "O&y*:add_source", PyUnicode_FSConverter, &path, &blob))
+        return NULL;
+    int fd = open(PyBytes_AS_STRING(path), O_RDWR | O_CLOEXEC);
+    int error = fd < 0 ? errno : heft_finish_add_source(fd, blob.buf, (size_t)blob.len);
+    if (fd >= 0)
+        close(fd);
+    if (error != 0) {
+        errno = error;
+        PyErr_SetFromErrnoWithFilename(PyExc_OSError, PyBytes_AS_STRING(path));
+    }
+    PyBuffer_Release(&blob);
     Py_DECREF(path);
     if (error != 0)
         return NULL;

@@ -9,6 +9,9 @@
 /* create(path, meta, force, watcher): see memheft/_engine.pyi. */
 PyObject *heft_watch_create(PyObject *module, PyObject *args);
 
+/* add_source(path, blob): append the sources to a recording that is closed. */
+PyObject *heft_watch_add_source(PyObject *module, PyObject *args);
+
 /* Add the type Watch.  0, or -1 with an exception. */
 int heft_watch_add_types(PyObject *module);
 

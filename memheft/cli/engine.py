@@ -12,11 +12,10 @@ def require() -> None:
     try:
         import memheft._engine  # noqa: F401
     except ImportError as error:
-        import platform
+        from memheft import loading  # not before: `memheft run` starts lean
 
-        python = f"{platform.python_implementation()} {platform.python_version()}"
         raise HeftError(
-            f"the engine of memheft cannot be loaded into {python}: {error}",
+            loading.why(error),
             f"install it for this interpreter: {sys.executable} -m pip install memheft",
             code="unsupported",
         ) from error

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 VERBS = {
     "run": "record every allocation of a program; say where its peak was",
     "report": "where the memory is: by line, function, file, thread, stack",
+    "diff": "what grew and what shrank between two recordings",
+    "export": "for other tools: pprof, speedscope, flame graphs, CSV, Parquet",
+    "plot": "memory over time, of one or more recordings, as SVG or PNG",
     "info": "what a recording is, how it was taken, whether it is complete",
 }
 
@@ -28,6 +31,8 @@ memheft says where the memory of a Python program is.
   memheft run -m pytest tests         the same for a module
   memheft report                      the last recording, line by line
   memheft report app.7.heft --tree    as a tree of calls
+  memheft diff old.heft new.heft      what grew between two recordings
+  memheft export -o app.pb.gz         for another tool, here pprof
   memheft info app.7.heft             what a recording is, and if it is complete
 
 verbs (may be abbreviated; memheft VERB --help says more):
@@ -38,7 +43,7 @@ options:
   --version      show the version and exit
 
 exit codes: 0 done, 1 memheft failed (a file cannot be found, read or written),
-2 wrong usage; `memheft run` gives that of the program.
+2 wrong usage, 3 a budget was exceeded; `memheft run` gives that of the program.
 MEMHEFT_DEBUG=1 shows an error's traceback. NO_COLOR is honoured.
 """
 
@@ -73,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(args: list[str]) -> int:
     if not args:
-        raise UsageError("no verb given", "run, report or info; memheft --help says more")
+        raise UsageError("no verb given", "run, report, diff, export, plot or info; memheft --help says more")
     first, rest = args[0], args[1:]
     if first in ("--version", "-V"):
         print(f"memheft {__version__}")
@@ -109,6 +114,18 @@ def _verb(word: str) -> Callable[[list[str]], int]:
         from memheft.cli import report
 
         return report.main
+    if found[0] == "diff":
+        from memheft.cli import diff
+
+        return diff.main
+    if found[0] == "export":
+        from memheft.cli import export
+
+        return export.main
+    if found[0] == "plot":
+        from memheft.cli import plot
+
+        return plot.main
     from memheft.cli import info
 
     return info.main

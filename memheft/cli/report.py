@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import fnmatch
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from memheft.cli import last
 from memheft.cli.errors import UsageError
 from memheft.cli.open import open_recording
 from memheft.cli.parser import Parser
+from memheft.cli.query import GROUPINGS, Query, add_filters, add_moments, join_temporary, take_moment
 
 if TYPE_CHECKING:
     from memheft import _engine
-    from memheft._engine import _By, _Moment
     from memheft.views.notices import Kind
     from memheft.views.paper import Paper
     from memheft.views.recording import Opened
@@ -29,6 +28,7 @@ Say where the memory of a recorded program was.
   memheft report --total --by function     all allocations, by function
   memheft report --tree                    who called whom; --tree --inverted
   memheft report --lines load.py           source with bytes beside each line
+  memheft report --plot                    memory over time
   memheft report --own                     charge libraries to the calling line
                                            of your own code
 """
@@ -38,18 +38,9 @@ FILE is the last recording if it is left out; it may still be being written.
 exit code: 0 done, 1 the recording cannot be found or read, 2 wrong usage.
 """
 
-SPANS = (1, 2, 4)
 TEXT_LIMIT = 20
 FOLD = 1.0
 ROOM_FOR_CALLERS = 150  # columns from which a line's caller stands beside its source, not in its place
-CLASSES = ("own", "stdlib", "site-packages")
-GROUPINGS = ("line", "function", "file", "module", "thread", "stack")
-TITLES = {
-    "peak": "at the peak",
-    "live": "at the end",
-    "total": "allocated in all",
-    "temporary": "freed before their thread asked for another",
-}
 
 
 def parser() -> Parser:
@@ -57,21 +48,7 @@ def parser() -> Parser:
     made = Parser("report", "[FILE] [options]", DESCRIPTION, EPILOG)
     made.add_argument("file", nargs="?", metavar="FILE", help="a recording")
 
-    moments = made.add_argument_group("moment").add_mutually_exclusive_group()
-    moments.add_argument(
-        "--peak", dest="moment", action="store_const", const="peak", help="at the peak (default)"
-    )
-    moments.add_argument(
-        "--live", dest="moment", action="store_const", const="live", help="at the program's end"
-    )
-    moments.add_argument(
-        "--total", dest="moment", action="store_const", const="total", help="all that was allocated"
-    )
-    moments.add_argument(
-        "--temporary",
-        metavar="N",
-        help="freed before the thread asked for another N blocks: 1 (default), 2 or 4",
-    )
+    add_moments(made)
 
     form = made.add_argument_group("form")
     form.add_argument("--by", choices=GROUPINGS, help="what a row is (default: line)")
@@ -84,57 +61,34 @@ def parser() -> Parser:
         "--fold", metavar="PERCENT", help="with --tree: fold smaller branches (default: 1; JSON: 0)"
     )
     form.add_argument("--limit", metavar="N", help="rows to show (default: 20; JSON: all; 0: all)")
+    form.add_argument("--plot", action="store_true", help="live and resident memory over time")
     form.add_argument("--json", action="store_true", help="as JSON")
 
-    which = made.add_argument_group("which code")
-    which.add_argument("--own", action="store_true", help="charge to the nearest line of your own code")
-    which.add_argument(
-        "--only", action="append", choices=CLASSES, help="only what this code allocated; repeatable"
-    )
-    which.add_argument("--no-own", action="store_true", help="without your own code")
-    which.add_argument("--no-stdlib", action="store_true", help="without the standard library")
-    which.add_argument("--no-site-packages", action="store_true", help="without installed packages")
-    which.add_argument(
-        "--match", action="append", metavar="PATTERN", help="only files of this name; repeatable"
-    )
+    add_filters(made)
     return made
-
-
-def _join_temporary(args: Sequence[str]) -> list[str]:
-    """`--temporary` takes the next word only if it is a number: `--temporary FILE` is common."""
-    out: list[str] = []
-    words = list(args)
-    while words:
-        word = words.pop(0)
-        if word == "--":
-            return [*out, word, *words]
-        if len(word) > 3 and "--temporary".startswith(word):
-            number = words.pop(0) if words and words[0].isdecimal() else "1"
-            word = f"--temporary={number}"
-        out.append(word)
-    return out
 
 
 def main(args: Sequence[str]) -> int:
     """Run the verb."""
-    options = parser().parse_args(_join_temporary(args))
-    span = _span(options.temporary)
-    if span is not None:
-        options.moment = "temporary"
-    options.moment = options.moment or "peak"
-    limit = _number(options.limit, "--limit")
-    fold = _percent(options.fold)
+    options = parser().parse_args(join_temporary(args))
     _check_form(options)
+    span = take_moment(options)
+    limit = number_of(options.limit, "--limit")
+    fold = percent_of(options.fold)
     if options.inverted and not options.tree:
         raise UsageError("--inverted goes with --tree", "memheft report --tree --inverted")
     if fold is not None and not options.tree:
         raise UsageError("--fold goes with --tree", "memheft report --tree --fold 5")
 
+    if options.plot:
+        _plot(options)
+        return 0
+
     from memheft.views.progress import Progress
 
     with Progress("reading the recording"):
         recording = open_recording(options.file)
-        query = Query(recording, options, span or 1)
+        query = Report(recording, options, span)
         view = query.view()
     if options.tree:
         _tree(query, view, fold, limit)
@@ -147,6 +101,11 @@ def main(args: Sequence[str]) -> int:
 
 def _check_form(options: argparse.Namespace) -> None:
     """A report has one form."""
+    if options.plot:
+        for option, value in vars(options).items():
+            if value and option not in ("file", "plot", "json"):
+                name = "--" + (value if option == "moment" else option.replace("_", "-"))
+                raise UsageError(f"{name} does not go with --plot: a plot is of all memory over time")
     if options.tree and options.by:
         raise UsageError(
             f"--by {options.by} does not go with --tree: a tree is made of lines",
@@ -157,15 +116,8 @@ def _check_form(options: argparse.Namespace) -> None:
         raise UsageError(f"--lines does not go with {other}", "one of them at a time")
 
 
-def _span(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if text.strip() not in map(str, SPANS):
-        raise UsageError(f"--temporary takes 1, 2 or 4, not {text}")
-    return int(text)
-
-
-def _number(text: str | None, option: str) -> int | None:
+def number_of(text: str | None, option: str) -> int | None:
+    """A number of rows as it was typed."""
     if text is None:
         return None
     if not text.isdecimal():
@@ -173,7 +125,8 @@ def _number(text: str | None, option: str) -> int | None:
     return int(text)
 
 
-def _percent(text: str | None) -> float | None:
+def percent_of(text: str | None) -> float | None:
+    """What --fold was given."""
     if text is None:
         return None
     try:
@@ -185,75 +138,21 @@ def _percent(text: str | None) -> float | None:
     return value
 
 
-class Query:
-    """What was asked of a recording."""
+class Report(Query):
+    """What was asked of a recording, and how it is to be shown."""
 
     def __init__(self, recording: Opened, options: argparse.Namespace, span: int) -> None:
-        from memheft.views.names import CLASS_NAMES, OTHER
-
-        self.recording = recording
-        self.moment = cast("_Moment", options.moment)
-        self.by = cast("_By", options.by or "line")
-        self.span = span
+        super().__init__(recording, options, span)
         self.is_named = options.file is not None
-        self.own: bool = options.own
-        self.wants_own: bool = options.own or options.only == ["own"]
         self.json: bool = options.json
         self.inverted: bool = options.inverted
         self.lines: str | None = options.lines
-        self.filters: list[str] = ["--own"] if options.own else []
-        self.keep = 15
-        if options.only:
-            self.keep = sum({1 << CLASS_NAMES[name] for name in options.only})
-            self.filters += [f"--only={name}" for name in options.only]
-        for name in CLASSES:
-            if getattr(options, "no_" + name.replace("-", "_")):
-                self.keep &= ~(1 << CLASS_NAMES[name])
-                self.filters.append(f"--no-{name}")
-        if options.only and not self.keep & ~(1 << OTHER):
-            raise UsageError("these filters leave nothing", "leave out --only or one of --no-...")
-        self.pattern: bytes | None = None
-        if options.match:
-            self.pattern = bytes(self._matches(file, options.match) for file in recording.files)
-            self.filters += [f"--match={pattern}" for pattern in options.match]
-
-    def _matches(self, file: str, patterns: list[str]) -> bool:
-        names = (file, self.recording.names.short(file))
-        for pattern in patterns:
-            if any(char in pattern for char in "*?["):
-                if any(fnmatch.fnmatchcase(name, pattern) for name in names):
-                    return True
-            elif any(pattern in name for name in names):
-                return True
-        return False
-
-    @property
-    def drops_rows(self) -> bool:
-        """Say whether a part of the memory is left out."""
-        return self.keep != 15 or self.pattern is not None
-
-    def view(self) -> _engine.View:
-        """What was asked for."""
-        return self.recording.view(self.moment, self.span, self.own, self.keep, self.pattern)
-
-    def whole(self, view: _engine.View) -> int:
-        """The bytes that shares are shares of: those of the moment, whatever was filtered."""
-        return (
-            self.recording.view(self.moment, self.span).total_bytes if self.drops_rows else view.total_bytes
-        )
-
-    def json_view(self, **more: object) -> dict[str, object]:
-        """The document's `view`."""
-        out: dict[str, object] = {"moment": self.moment, **more, "filters": self.filters}
-        if self.moment == "temporary":
-            out["temporary"] = self.span
-        return out
 
 
 # -- what is drawn -----------------------------------------------------------------------------------------
 
 
-def _rows(query: Query, view: _engine.View, limit: int | None) -> None:
+def _rows(query: Report, view: _engine.View, limit: int | None) -> None:
     from memheft.views import sizes
     from memheft.views.rows import Rows, others
     from memheft.views.table import Cell, Column, Table
@@ -305,7 +204,7 @@ def _rows(query: Query, view: _engine.View, limit: int | None) -> None:
     _end(paper, query, view, table, "own" if query.own else kind)
 
 
-def _tree(query: Query, view: _engine.View, fold: float | None, limit: int | None) -> None:
+def _tree(query: Report, view: _engine.View, fold: float | None, limit: int | None) -> None:
     from memheft.views import documents, tree
     from memheft.views.rows import Rows
 
@@ -330,7 +229,7 @@ def _tree(query: Query, view: _engine.View, fold: float | None, limit: int | Non
     _end(paper, query, view, tree.table(rows, root, whole, query.inverted, fold, paper.width), "callers")
 
 
-def _lines(query: Query, view: _engine.View, limit: int | None) -> None:
+def _lines(query: Report, view: _engine.View, limit: int | None) -> None:
     from memheft.views import documents, lines, sizes
     from memheft.views.sources import Sources
     from memheft.views.text import clean
@@ -374,7 +273,29 @@ def _lines(query: Query, view: _engine.View, limit: int | None) -> None:
     _end(paper, query, view, lines.table(annotated, whole, every_line=limit == 0), "with calls")
 
 
-def _begin(query: Query, view: _engine.View) -> tuple[Paper, Sources, int]:
+def _plot(options: argparse.Namespace) -> None:
+    from memheft.cli.plot import timeline_of
+    from memheft.views import documents, notices, plot, sizes
+    from memheft.views.paper import Paper
+    from memheft.views.text import clean
+
+    recording = open_recording(options.file)
+    timeline = timeline_of(recording)
+    if options.json:
+        documents.write(documents.timeline(recording, timeline))
+        return
+    paper = Paper()
+    paper.line(f"{clean(recording.label)}: memory over {sizes.duration(timeline.end_ns)}", "title")
+    if options.file is None:
+        paper.line(f"from {clean(last.shown(recording.path))}", "quiet")
+    characters = plot.BLOCKS if paper.draws_blocks else plot.ASCII
+    for spans in plot.draw(timeline, paper.width or plot.WIDTH, characters):
+        paper.spans(spans)
+    for text in notices.of_sums(recording):
+        paper.line(f"note: {text}", "warning")
+
+
+def _begin(query: Report, view: _engine.View) -> tuple[Paper, Sources, int]:
     """The head of every text: program, moment, sum."""
     from memheft.views import sizes
     from memheft.views.paper import Paper
@@ -384,18 +305,7 @@ def _begin(query: Query, view: _engine.View) -> tuple[Paper, Sources, int]:
     recording = query.recording
     whole = query.whole(view)
     paper = Paper()
-    title = TITLES[query.moment]
-    if query.moment == "temporary" and query.span > 1:
-        title += f" {query.span} blocks"
-    when = (
-        f", {sizes.duration(recording.header['peak_at_ns'])} after the start"
-        if query.moment == "peak"
-        else ""
-    )
-    if query.moment == "live" and recording.running:
-        title = "now"
-    total = f"{sizes.size(view.total_bytes)} in {sizes.plural(view.total_blocks, 'block')}"
-    paper.line(f"{clean(recording.label)}: {total} {title}{when}", "title")
+    paper.line(f"{clean(recording.label)}: {query.sum(view)}", "title")
     if not query.is_named:
         paper.line(f"from {clean(last.shown(recording.path))}", "quiet")
     if query.filters:
@@ -404,7 +314,7 @@ def _begin(query: Query, view: _engine.View) -> tuple[Paper, Sources, int]:
     return paper, Sources(recording), whole
 
 
-def _end(paper: Paper, query: Query, view: _engine.View, table: Table, kind: Kind) -> None:
+def _end(paper: Paper, query: Report, view: _engine.View, table: Table, kind: Kind) -> None:
     """The table, and what must be known to trust it."""
     from memheft.views import notices
     from memheft.views.rows import RECURSIVE

@@ -14,21 +14,19 @@ from __future__ import annotations
 import errno
 import os
 import site
-import stat
 import sys
-import time
 
-from memheft._version import __version__
 from memheft.cli import engine, last
 from memheft.cli.errors import HeftError, UsageError
 from memheft.cli.flags import Flags, of_this_interpreter
-from memheft.cli.target import Target, resolve, scripts_folder
+from memheft.cli.target import Target, resolve
+from memheft.program import DEFAULT_INTERVAL, fill, interval_of, meta_of, not_to_overwrite
 
 # What is imported here is paid for by every recorded program, in time before it starts: so no argparse, no
 # re, no json, no dataclasses, and typing's names only for the type checker.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from memheft.cli.parser import Parser
 
@@ -83,6 +81,9 @@ def split(args: Sequence[str]) -> CommandLine:
             break
         if word.startswith("--"):
             line.own.append(word)
+            if word == "--sample" and i < len(args) and _is_size(args[i]):
+                line.own[-1] += "=" + args[i]
+                i += 1
             if len(word) > 2 and "--output".startswith(word) and i < len(args):
                 line.own.append(args[i])
                 i += 1
@@ -91,6 +92,17 @@ def split(args: Sequence[str]) -> CommandLine:
         if done:
             break
     return line
+
+
+def _is_size(word: str) -> bool:
+    """`--sample` takes the next word only if it is a size: mostly it is the program."""
+    if not word[:1].isdigit():
+        return False
+    try:
+        interval_of(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _cluster(word: str, args: Sequence[str], i: int, line: CommandLine) -> tuple[int, bool]:
@@ -143,6 +155,7 @@ class Options:
         self.output: str | None = None
         self.force = False
         self.quiet = False
+        self.sample: str | None = None
 
 
 def parse_own(words: Sequence[str]) -> Options:
@@ -156,6 +169,8 @@ def parse_own(words: Sequence[str]) -> Options:
             options.force = True
         elif word in ("-q", "--quiet"):
             options.quiet = True
+        elif word == "--sample" or word.startswith("--sample="):
+            options.sample = word.partition("=")[2] or str(DEFAULT_INTERVAL)
         elif word in ("-o", "--output") and i < len(words):
             options.output = words[i]
             i += 1
@@ -173,6 +188,13 @@ def parser() -> Parser:
         "-o", "--output", metavar="FILE", help="the recording: a file, or a folder to put it into"
     )
     made.add_argument("-f", "--force", action="store_true", help="overwrite a recording of that name")
+    made.add_argument(
+        "--sample",
+        metavar="SIZE",
+        nargs="?",
+        const=str(DEFAULT_INTERVAL),
+        help="record one allocation in SIZE bytes (default: 512KiB): nearly free, numbers with an error",
+    )
     made.add_argument("-q", "--quiet", action="store_true", help="no summary at the end")
     return made
 
@@ -182,6 +204,10 @@ def main(args: Sequence[str]) -> int:
     stderr = _reserve_standard_descriptors()
     line = split(args)
     options = parse_own(line.own)
+    try:
+        interval = interval_of(options.sample) if options.sample is not None else 0
+    except ValueError as error:
+        raise UsageError(f"--sample: {error}") from None
     target = resolve(line.kind, line.target)
     flags = _all_flags(line.flags, target)
 
@@ -202,8 +228,9 @@ def main(args: Sequence[str]) -> int:
     _prepare_start(environment, flags, _engine.__file__, path)
 
     pidfd, why_not = _watchable()
-    meta = _meta(target, argv, executable)
-    _create(path, meta, options.force, pidfd is not None)
+    code = target.argv[1] if target.kind == "code" else None
+    meta = meta_of(argv, target.kind, target.label, code, executable)
+    _create(path, meta, options.force, pidfd is not None, interval)
     last.remember(path)
     if target.warning is not None:
         _say(f"memheft: warning: {target.warning}")
@@ -352,7 +379,7 @@ def _output_path(output: str | None, target: Target, force: bool) -> str:
     if output is not None:
         if output == "":
             raise UsageError("-o needs the name of a file or a folder")
-        filled = _fill(output, fields, _unknown_field)
+        filled = fill(output, fields, _unknown_field)
         if os.path.isdir(filled):
             folder = filled
         elif filled.endswith(os.sep):
@@ -360,7 +387,7 @@ def _output_path(output: str | None, target: Target, force: bool) -> str:
             raise HeftError(f"{filled} {what}", "choose another with -o", "missing")
         else:
             folder, name = os.path.split(filled)
-    name = _fill(name, fields, lambda word: word)
+    name = fill(name, fields, lambda word: word)
     try:
         path = os.path.abspath(os.path.join(folder, name))
     except OSError as error:
@@ -372,23 +399,6 @@ def _output_path(output: str | None, target: Target, force: bool) -> str:
     return path
 
 
-def _fill(text: str, fields: dict[str, str], otherwise: Callable[[str], str]) -> str:
-    """Put the fields into a name: `{pid}`.  A word in braces that is none goes through `otherwise`."""
-    out = ""
-    while True:
-        before, brace, rest = text.partition("{")
-        out += before
-        if not brace:
-            return out
-        word, end, after = rest.partition("}")
-        if end and all(letter == "_" or (letter.isascii() and letter.isalpha()) for letter in word):
-            out += fields[word] if word in fields else otherwise("{" + word + "}")
-            text = after
-        else:
-            out += brace
-            text = rest
-
-
 def _unknown_field(word: str) -> str:
     raise UsageError(f"-o does not know {word}", "it knows {pid} and {script}")
 
@@ -396,26 +406,21 @@ def _unknown_field(word: str) -> str:
 def _check_overwrite(path: str) -> None:
     """--force is for recordings: a slip such as `-o app.py` must not cost the program."""
     try:
-        status = os.lstat(path)
-        if not stat.S_ISREG(status.st_mode):
-            raise UsageError(f"{path} is not a regular file", "choose another name with -o", code="exists")
-        if status.st_size:
-            with open(path, "rb") as file:
-                head = file.read(8)
-            if head != b"\x89HEFT\r\n\x1a":
-                hint = "--force overwrites recordings only; choose another name with -o"
-                raise UsageError(f"{path} exists and is not a recording", hint, code="exists")
-    except FileNotFoundError:
-        pass
+        problem = not_to_overwrite(path)
     except OSError as error:
         raise HeftError(f"cannot overwrite {path}: {error.strerror}", code="io") from error
+    if problem is not None:
+        hint = "choose another name with -o"
+        if problem.startswith("exists"):
+            hint = f"--force overwrites recordings only; {hint}"
+        raise UsageError(f"{path} {problem}", hint, code="exists")
 
 
-def _create(path: str, meta: bytes, force: bool, with_watcher: bool) -> None:
+def _create(path: str, meta: bytes, force: bool, with_watcher: bool, interval: int) -> None:
     from memheft import _engine
 
     try:
-        _engine.create(path, meta, force, with_watcher)
+        _engine.create(path, meta, force, with_watcher, interval)
     except OSError as error:
         raise _creation_error(path, error) from error
     except _engine.EngineError as error:
@@ -444,56 +449,6 @@ def _creation_error(path: str, error: OSError) -> HeftError:
             f"no space left in {folder} for the recording", "choose another folder with -o", "disk-full"
         )
     return HeftError(f"cannot create the recording {path}: {error.strerror or error}", code="io")
-
-
-def _meta(target: Target, argv: list[str], executable: str) -> bytes:
-    """What a reader must know of the program, and cannot find out on another machine."""
-    site_folders = [*site.getsitepackages(), site.getusersitepackages()]
-    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-    stdlib_folders = [
-        os.path.dirname(os.path.abspath(os.__file__)),
-        os.path.join(sys.base_exec_prefix, sys.platlibdir, version),
-    ]
-    now = time.time()
-    document = {
-        "command": argv,
-        "kind": target.kind,
-        "script": target.label,
-        "code": target.argv[1] if target.kind == "code" else None,
-        "cwd": os.getcwd(),
-        "python": sys.version.split()[0],
-        "executable": executable,
-        "memheft": __version__,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z",
-        "stdlib": _unique(stdlib_folders),
-        "site": _unique(site_folders),
-        "scripts": scripts_folder(),
-        "package": os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
-        "prefix": sys.prefix,
-        "host": os.uname().nodename,
-    }
-    return _json(document).encode("ascii")
-
-
-def _json(document: dict[str, str | list[str] | None]) -> str:
-    """json.dumps for what stands above: importing json costs a quarter of Python's own start."""
-    try:
-        from _json import encode_basestring_ascii as quote
-    except ImportError:  # a Python built without it
-        from json.encoder import encode_basestring_ascii as quote
-
-    def value(thing: str | list[str] | None) -> str:
-        if isinstance(thing, list):
-            return "[" + ", ".join(map(quote, thing)) + "]"
-        return "null" if thing is None else quote(thing)
-
-    return "{" + ", ".join(f"{quote(key)}: {value(thing)}" for key, thing in document.items()) + "}"
-
-
-def _unique(folders: list[str]) -> list[str]:
-    """Each folder once, by the name given and by its real one: an interpreter may report either."""
-    both = [name for folder in folders if folder for name in (folder, os.path.realpath(folder))]
-    return list(dict.fromkeys(os.path.abspath(name) for name in both))
 
 
 def _remove(path: str) -> None:

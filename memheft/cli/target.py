@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
-import site
 import sys
 
 from memheft.cli.errors import HeftError, UsageError
 from memheft.cli.flags import Flags, parse, shebang_of
+from memheft.program import scripts_folder, stem_of
 
 TYPE_CHECKING = False  # as in typing, without importing it: `memheft run` starts lean
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-_SCRIPT_ENDINGS = (".py", ".pyw", ".pyz", ".pyc")
 
 
 class Target:
@@ -84,10 +82,7 @@ def _script(words: Sequence[str]) -> Target:
         hint = "memheft records Python programs; name the script"
         raise HeftError(f"{name} is a compiled program, not a Python program", hint, code="foreign")
     label = os.path.basename(os.path.normpath(name))
-    stem = label
-    for ending in _SCRIPT_ENDINGS:
-        stem = stem.removesuffix(ending)
-    target = Target("script", list(words), label, stem or label)
+    target = Target("script", list(words), label, stem_of(label))
     other = _other_python(name) if os.path.isfile(name) else None
     if other is not None:
         if _is_of(name, other):
@@ -126,19 +121,6 @@ def _command(name: str, words: Sequence[str]) -> Target | None:
     if refusal is not None:
         raise refusal
     return None
-
-
-def scripts_folder() -> str:
-    """Where installers put commands: sysconfig's `scripts`, without importing sysconfig.
-
-    Debian keeps what an installer brings under /usr/local, though the prefix is /usr: the folder of packages
-    tells, which is PREFIX/lib/pythonX.Y/site-packages.
-    """
-    prefix = sys.prefix
-    packages = site.getsitepackages()
-    if packages:
-        prefix = os.path.dirname(os.path.dirname(os.path.dirname(packages[0])))
-    return os.path.join(prefix, "bin")
 
 
 def _console_script(path: str, name: str, words: Sequence[str]) -> tuple[Target | None, HeftError | None]:

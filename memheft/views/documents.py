@@ -12,6 +12,7 @@ from memheft.views.rows import Json, Rows, others
 
 if TYPE_CHECKING:
     from memheft import _engine
+    from memheft.views.timeline import Timeline
 
 VERSION = 1
 STATES = {1: "created", 2: "running", 3: "sealed", 4: "closed"}
@@ -47,6 +48,8 @@ def totals(opened: Opened, view: _engine.View | None) -> Json:
     out: Json = {}
     if view is not None:
         out = {"bytes": view.total_bytes, "blocks": view.total_blocks}
+        if opened.is_sampled:  # standard errors
+            out |= {"bytes_error": view.bytes_error, "blocks_error": view.blocks_error}
         # Of these only the innermost line is known:
         out |= {"cut_bytes": view.cut_bytes, "cut_blocks": view.cut_blocks}
         # Of these, at most, the line is that of a caller:
@@ -117,19 +120,32 @@ def info(opened: Opened) -> Json:
     return out
 
 
+def timeline(opened: Opened, points: Timeline) -> Json:
+    """memheft.timeline: memory over time."""
+    return {
+        "schema": "memheft.timeline",
+        "version": VERSION,
+        "recording": recording(opened),
+        "interval_ns": points.interval_ns,
+        "live_bytes": points.live,
+        "resident_bytes": points.resident,
+    }
+
+
 def write(document: Json) -> None:
     """Write the document to stdout: UTF-8, one row a line."""
     if sys.stdout is None:
         return
     raw = getattr(sys.stdout, "buffer", None)
-    for piece in _pieces(document):
+    for piece in pieces(document):
         if raw is None:
             sys.stdout.write(piece.decode("utf-8"))
         else:
             raw.write(piece)
 
 
-def _pieces(document: Json) -> Iterator[bytes]:
+def pieces(document: Json) -> Iterator[bytes]:
+    """The document's text."""
     for i, (key, value) in enumerate(document.items()):
         yield b"{\n " if i == 0 else b",\n "
         yield _encode(key) + b": "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
+from collections.abc import Iterable
 
 OWN, STDLIB, SITE, OTHER = range(4)
 CLASS_NAMES = {"own": OWN, "stdlib": STDLIB, "site-packages": SITE}
@@ -57,6 +59,17 @@ class Names:
         if _is_in(path, self._hidden) or (self._scripts and path.startswith(self._scripts)):
             return SITE
         return OWN
+
+    def matches(self, file: str, patterns: Iterable[str]) -> bool:
+        """Say whether one of the patterns is a part of the file's name, or with * ? [ describes it."""
+        names = (file, self.short(file))
+        for pattern in patterns:
+            if any(char in pattern for char in "*?["):
+                if any(fnmatch.fnmatchcase(name, pattern) for name in names):
+                    return True
+            elif any(pattern in name for name in names):
+                return True
+        return False
 
     def short(self, file: str) -> str:
         """The file relative to the program's folder, or to the place it was installed in."""

@@ -40,7 +40,33 @@ _CUT = {
 
 def of(recording: Opened, view: _engine.View, kind: Kind) -> list[str]:
     """The notices below a view; `kind`: which of its sums there are."""
-    return _of_its_end(recording) + of_losses(recording, view) + of_cut_paths_in(recording, view, kind)
+    return (
+        _of_sampling(recording, view)
+        + _of_its_end(recording)
+        + of_losses(recording, view)
+        + of_cut_paths_in(recording, view, kind)
+    )
+
+
+def of_sums(recording: Opened) -> list[str]:
+    """What concerns the sums of all blocks, whichever line they are of."""
+    header = recording.header
+    out = _of_its_end(recording)
+    if recording.state != CREATED and header["lost_events"]:
+        out.append(_lost(header["lost_events"]))
+    if recording.state != CREATED and header["flags"] & FLAG_CONTRADICTION:
+        out.append(_CONTRADICTION)
+    return out
+
+
+def _of_sampling(recording: Opened, view: _engine.View) -> list[str]:
+    if not recording.is_sampled:
+        return []
+    one_in = sizes.size(recording.header["interval_bytes"])
+    return [
+        f"estimated from a sample, one allocation in {one_in} on average; the standard error of the sum is "
+        f"{sizes.share(view.bytes_error, view.total_bytes)}, that of a size is the larger the smaller it is"
+    ]
 
 
 def _of_its_end(recording: Opened) -> list[str]:
@@ -64,6 +90,24 @@ def _of_its_end(recording: Opened) -> list[str]:
     return []
 
 
+def of_two(before: Opened, after: Opened) -> list[str]:
+    """What must be known to compare two recordings."""
+    out = []
+    pythons = [recording.text("python") for recording in (before, after)]
+    if all(pythons) and pythons[0] != pythons[1]:
+        out.append(f"recorded by Python {pythons[0]} and {pythons[1]}: a part of the changes is Python's own")
+    codes = [recording.exit_code for recording in (before, after)]
+    if None not in codes and codes[0] != codes[1]:
+        out.append(f"the programs ended differently: exit code {codes[0]} before, {codes[1]} after")
+    for word, recording in (("before", before), ("after", after)):
+        if recording.mode == "sampled":
+            every = sizes.size(recording.header["interval_bytes"])
+            out.append(
+                f"{word} is a sample, one in {every}: its sizes are estimates, small changes mean nothing"
+            )
+    return out
+
+
 def why_not_recorded(recording: Opened) -> str:
     """Why a program ran to its end, and its recording did not begin."""
     if recording.header["flags"] & FLAG_DISK_FULL:
@@ -81,15 +125,14 @@ def of_losses(recording: Opened, view: _engine.View, bytes_of: str = "these byte
     if recording.state == CREATED:
         return out
     if header["lost_events"]:
-        lost = sizes.plural(header["lost_events"], "block")
-        out.append(f"{lost} could not be recorded: there was no memory for them")
+        out.append(_lost(header["lost_events"]))
     if flags & FLAG_DISK_FULL or header["cut_events"]:
         full = "the disk was full" if flags & FLAG_DISK_FULL else "the tree of calls was full"
         out.append(f"{full}: {_misplaced(recording, view, bytes_of)}")
     if flags & FLAG_FILE_GONE:
         out.append("the recording's file was deleted or moved while the program ran")
     if flags & FLAG_CONTRADICTION:
-        out.append("the counters did not add up at the end: do not rely on the numbers; please report this")
+        out.append(_CONTRADICTION)
     if flags & FLAG_LATE_END:
         out.append(
             "the program dropped its exit handlers: --live shows what was left after Python's teardown"
@@ -99,6 +142,13 @@ def of_losses(recording: Opened, view: _engine.View, bytes_of: str = "these byte
     if flags & FLAG_FULL_WALK:
         out.append("stacks were walked in full (slower, just as exact)")
     return out
+
+
+_CONTRADICTION = "the counters did not add up at the end: do not rely on the numbers; please report this"
+
+
+def _lost(blocks: int) -> str:
+    return f"{sizes.plural(blocks, 'block')} could not be recorded: there was no memory for them"
 
 
 def _misplaced(recording: Opened, view: _engine.View, bytes_of: str) -> str:

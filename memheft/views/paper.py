@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -10,9 +11,18 @@ from memheft.views.table import GAP, Table, draw_plain
 from memheft.views.text import clean
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
-STYLES = {"title": "bold", "quiet": "dim", "warning": "yellow"}
+STYLES = {
+    "title": "bold",
+    "quiet": "dim",
+    "warning": "yellow",
+    "live": "cyan",
+    "resident": "magenta",
+    "peak": "bold red",
+}
 
 
 class Paper:
@@ -35,6 +45,25 @@ class Paper:
             _write(text)
         else:
             self._console.print(text, style=STYLES.get(style or ""))
+
+    def spans(self, spans: Sequence[tuple[str, str | None]]) -> None:
+        """One line of pieces, each with its style."""
+        if self._console is None:
+            _write("".join(text for text, _ in spans).rstrip())
+            return
+        from rich.text import Text
+
+        self._console.print(Text.assemble(*((text, STYLES.get(style or "", "")) for text, style in spans)))
+
+    @property
+    def draws_blocks(self) -> bool:
+        """Say whether it shows more than ASCII."""
+        if os.environ.get("TERM") in ("dumb", "unknown") or sys.stdout is None:
+            return False
+        try:
+            return codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"
+        except LookupError:
+            return False
 
     def table(self, table: Table) -> None:
         """A table."""

@@ -30,8 +30,9 @@ ALL_CLASSES = 15
 class Opened:
     """A recording that could be opened; raises EngineError when it cannot."""
 
-    def __init__(self, path: str) -> None:
-        self.path = os.path.abspath(path)
+    def __init__(self, path: str, name: str | None = None) -> None:
+        self.path = os.path.abspath(path) if name is None else name
+        self._file = path
         self.engine = _engine.Recording(path)
         self.header = self.engine.header
         self.totals = self.engine.totals
@@ -117,9 +118,14 @@ class Opened:
         Ctrl-C ends a program in order; other signals do not.
         """
         status = self.exit_status
-        if self.state not in (SEALED, CLOSED) or status is None:
-            return False
-        return status >= 0 or status == -SIGINT
+        if status is None:
+            return self.stopped
+        return self.state in (SEALED, CLOSED) and (status >= 0 or status == -SIGINT)
+
+    @property
+    def stopped(self) -> bool:
+        """Say whether the program stopped the recording itself, and went on."""
+        return self.state == CLOSED and self.exit_status is None
 
     @property
     def never_began(self) -> bool:
@@ -144,7 +150,7 @@ class Opened:
         if self.state == CLOSED or self.exit_status is not None or not self.header["pid"]:
             return False
         try:
-            ours = os.stat(self.path)
+            ours = os.stat(self._file)
             with open(f"/proc/{self.header['pid']}/maps", encoding="utf-8", errors="surrogateescape") as file:
                 return any(f" {ours.st_ino} " in line for line in file)
         except OSError:
@@ -162,9 +168,14 @@ class Opened:
         return self.header[field] or None
 
     @property
+    def is_sampled(self) -> bool:
+        """Say whether its numbers are estimates from a sample."""
+        return bool(self.header["interval_bytes"])
+
+    @property
     def mode(self) -> str:
         """How it was taken."""
-        return "sampled" if self.header["mode"] else "exact"
+        return "sampled" if self.is_sampled else "exact"
 
     def view(
         self,

@@ -55,6 +55,8 @@ class Rows:
             "inclusive_bytes": row[2],
             "inclusive_blocks": row[3],
         }
+        if self.recording.is_sampled:  # standard errors
+            out |= {"bytes_error": row[10], "blocks_error": row[11]}
         if row[6] is not None:  # nanoseconds from the start: the first and the last request of these blocks
             out |= {"first_ns": row[6], "last_ns": row[7]}
         if self.by == "line":

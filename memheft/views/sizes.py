@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
@@ -16,6 +18,41 @@ def size(count: int) -> str:
         unit += 1
     digits = 3 if abs(value) < 0.9995 else 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
     return f"{value:.{digits}f} {_UNITS[unit]}"
+
+
+def change(delta: int) -> str:
+    """Bytes more or less: +1.20 MiB, -37 B, 0 B."""
+    return f"+{size(delta)}" if delta > 0 else size(delta)
+
+
+def count_change(delta: int) -> str:
+    """How many more or less: +412 k, -3, 0."""
+    return f"+{count(delta)}" if delta > 0 else count(delta)
+
+
+def growth(before: int, after: int) -> str:
+    """A change in percent: +264 %, -0.4 %; nothing where there was nothing before."""
+    if before <= 0 or after == before:
+        return ""
+    percent = 100 * (after - before) / before
+    if abs(percent) >= 1000:
+        return f"{after / before:,.0f}x"
+    if abs(percent) < 0.05:
+        return "+<0.1 %" if percent > 0 else "-<0.1 %"
+    return f"{percent:+.0f} %" if abs(percent) >= 9.95 else f"{percent:+.1f} %"
+
+
+_SIZE = re.compile(r"([0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?)\s*(?:([KMGTPE]?)(i?)B?)", re.IGNORECASE)
+
+
+def parse(text: str) -> int | None:
+    """Bytes as people write them, 10 MiB being 10 * 1024 * 1024 and 10 MB 10 * 1000 * 1000; None: no size."""
+    found = _SIZE.fullmatch(text.strip())
+    if found is None or (found[3] and not found[2]):
+        return None
+    power = " KMGTPE".index((found[2] or " ").upper())
+    unit: int = (1024 if found[3] else 1000) ** power
+    return round(float(found[1]) * unit)
 
 
 def count(number: int) -> str:

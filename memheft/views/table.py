@@ -19,7 +19,7 @@ class Place:
     """Where something is: `guides file.py:41 function`."""
 
     path: str
-    line: int | None = None
+    line: int | str | None = None
     name: str = ""
     guides: str = ""
     tail: str = ""  # never cut: what it says of the place would be wrong without it

@@ -22,6 +22,11 @@ def clean(text: str) -> str:
     return "".join(out)
 
 
+def well_formed(text: str) -> str:
+    """Text without lone surrogates, which UTF-8 cannot hold: such a one is written out."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def _turns(char: str) -> bool:
     """Marks that change the direction of text: a name must not rearrange our table."""
     return unicodedata.bidirectional(char) not in ("", "BN", "WS", "ON")

@@ -125,7 +125,7 @@ static void test_every_state(void **state)
     char other[160]; /* it never began */
     heft_reader_t reader;
     snprintf(other, sizeof other, "%s/b.heft", f->w.folder);
-    assert_int_equal(heft_ledger_create(other, "{}", 2, 0), 0);
+    assert_int_equal(heft_ledger_create(other, "{}", 2, 0, 0), 0);
     int fd = open(other, O_RDWR | O_CLOEXEC);
     assert_int_equal(heft_finish_exit(fd, 1, 77), 0);
     read_back(&reader, other);

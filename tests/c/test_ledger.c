@@ -36,7 +36,7 @@ static int set_up(void **state)
     writer_t *w = malloc(sizeof *w);
     assert_non_null(w);
     writer_init_folder(w, true);
-    assert_int_equal(heft_ledger_create(w->path, "{\"a\": 1}", 8, 0), 0);
+    assert_int_equal(heft_ledger_create(w->path, "{\"a\": 1}", 8, 0, 0), 0);
     *state = w;
     return 0;
 }
@@ -93,7 +93,7 @@ static void test_what_create_writes(void **state)
         for (size_t k = 0; k < sizes[i]; k++)
             meta[k] = (char)random_below(&random, 256);
         unlink(w->path);
-        assert_int_equal(heft_ledger_create(w->path, meta, sizes[i], HEFT_WATCHER_EXPECTED), 0);
+        assert_int_equal(heft_ledger_create(w->path, meta, sizes[i], HEFT_WATCHER_EXPECTED, 0), 0);
         size_t bytes;
         unsigned char *file = slurp(w->path, &bytes);
         heft_header_t header;
@@ -129,28 +129,28 @@ static void test_create_says_what_is_wrong(void **state)
     size_t bytes, bytes_after;
     uint32_t open_before = count_open();
     unsigned char *before = slurp(w->path, &bytes);
-    assert_int_equal(heft_ledger_create(w->path, "x", 1, 0), EEXIST);
-    assert_int_equal(heft_ledger_create(w->folder, "x", 1, 0), EEXIST);
+    assert_int_equal(heft_ledger_create(w->path, "x", 1, 0, 0), EEXIST);
+    assert_int_equal(heft_ledger_create(w->folder, "x", 1, 0, 0), EEXIST);
     unsigned char *after = slurp(w->path, &bytes_after);
     assert_int_equal(bytes, bytes_after);
     assert_memory_equal(before, after, bytes); /* not touched */
     free(before);
     free(after);
     beside(w, "missing/b.heft", other);
-    assert_int_equal(heft_ledger_create(other, "", 0, 0), ENOENT);
+    assert_int_equal(heft_ledger_create(other, "", 0, 0, 0), ENOENT);
     beside(w, "a.heft/b.heft", other);
-    assert_int_equal(heft_ledger_create(other, "", 0, 0), ENOTDIR);
-    assert_int_equal(heft_ledger_create("", "", 0, 0), ENOENT);
+    assert_int_equal(heft_ledger_create(other, "", 0, 0, 0), ENOTDIR);
+    assert_int_equal(heft_ledger_create("", "", 0, 0, 0), ENOENT);
     memset(longest, 'x', sizeof longest - 1);
     longest[sizeof longest - 1] = 0;
-    assert_int_equal(heft_ledger_create(longest, "", 0, 0), ENAMETOOLONG);
+    assert_int_equal(heft_ledger_create(longest, "", 0, 0, 0), ENAMETOOLONG);
     beside(w, "link", other);
     assert_int_equal(symlink("/nonexistent/target", other), 0);
-    assert_int_equal(heft_ledger_create(other, "", 0, 0), EEXIST); /* nobody is led somewhere else */
+    assert_int_equal(heft_ledger_create(other, "", 0, 0, 0), EEXIST); /* nobody is led somewhere else */
     /* the disk is full on the way: no half file */
     beside(w, "half", other);
     limit_file_size(2 * PAGE);
-    assert_int_equal(heft_ledger_create(other, "more than fits", 14, 0), EFBIG);
+    assert_int_equal(heft_ledger_create(other, "more than fits", 14, 0, 0), EFBIG);
     limit_file_size((uint64_t)RLIM_INFINITY);
     assert_int_equal(access(other, F_OK), -1);
     assert_int_equal(count_open(), open_before);
@@ -165,7 +165,7 @@ static void test_a_folder_that_may_not_be_written(void **state)
     bool is_root = geteuid() == 0;
     if (is_root)
         assert_int_equal(seteuid(NOBODY), 0); /* root may write anywhere */
-    int error = heft_ledger_create(other, "", 0, 0);
+    int error = heft_ledger_create(other, "", 0, 0, 0);
     if (is_root)
         assert_int_equal(seteuid(0), 0);
     assert_int_equal(chmod(w->folder, 0755), 0);
@@ -298,7 +298,7 @@ static void test_the_descriptor_is_out_of_the_way(void **state)
         limit.rlim_cur = limits[i] < before.rlim_max ? limits[i] : before.rlim_max;
         assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
         unlink(w->path);
-        assert_int_equal(heft_ledger_create(w->path, "", 0, 0), 0);
+        assert_int_equal(heft_ledger_create(w->path, "", 0, 0, 0), 0);
         int lowest = dup(0), next;
         close(lowest);
         writer_attach(w);
@@ -638,7 +638,7 @@ static void test_a_full_disk(void **state)
     char kept[160];
     snprintf(kept, sizeof kept, "%s", w->path);
     snprintf(w->path, sizeof w->path, "%s", inside);
-    assert_int_equal(heft_ledger_create(w->path, "", 0, 0), 0);
+    assert_int_equal(heft_ledger_create(w->path, "", 0, 0, 0), 0);
     writer_attach(w);
     writer_start(w);
     uint32_t n = grow(w, 1000000);
@@ -656,7 +656,7 @@ static void test_a_full_disk(void **state)
     assert_complete(w, w->path);
     beside(w, "small/b.heft", inside);
     char *big = calloc(1, 4u << 20);
-    assert_int_equal(heft_ledger_create(inside, big, 4u << 20, 0), ENOSPC);
+    assert_int_equal(heft_ledger_create(inside, big, 4u << 20, 0, 0), ENOSPC);
     assert_int_equal(access(inside, F_OK), -1); /* no half file */
     free(big);
     heft_tree_done(&w->tree);

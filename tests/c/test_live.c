@@ -107,7 +107,7 @@ static void make_path(char *path)
 {
     sprintf(path, "/tmp/heft-live-%d.heft", (int)getpid());
     unlink(path);
-    assert_int_equal(heft_ledger_create(path, "{}", 2, 0), 0);
+    assert_int_equal(heft_ledger_create(path, "{}", 2, 0, 0), 0);
 }
 
 static pid_t start_child(const char *path, uint64_t seed)

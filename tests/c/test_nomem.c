@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Memory that runs out anywhere between opening a recording and its last view: each call fails cleanly, releases what
- * it had, and works again.  Linked with --wrap for malloc, calloc and realloc: the n-th request of a round fails. */
+/* Memory that runs out anywhere between opening a recording and its last view, export or Arrow table: each call fails
+ * cleanly, releases what it had, and works again.  Linked with --wrap for malloc, calloc and realloc: the n-th request
+ * of a round fails. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,6 +12,10 @@
 #include <stdlib.h>
 
 #include "build_recording.h"
+#include "export/arrow.h"
+#include "export/collapsed.h"
+#include "export/pprof.h"
+#include "export/speedscope.h"
 #include "ledger/view.h"
 
 void *__real_malloc(size_t bytes);
@@ -62,6 +67,21 @@ static bool make_groups(const heft_view_t *view)
     return ok;
 }
 
+static bool make_exports(const heft_view_t *view)
+{
+    heft_out_t outs[3] = {{0}};
+    heft_pprof_t pprof = {.alloc = view, .inuse = view, .default_type = heft_text_of("inuse_space")};
+    heft_speedscope_profile_t profile = {.view = view, .thread = HEFT_PATHS_ALL};
+    heft_speedscope_t speedscope = {.profiles = &profile, .profile_n = 1};
+    bool ok = heft_pprof_write(&pprof, &outs[0]) && heft_speedscope_write(&speedscope, &outs[1]) &&
+              heft_collapsed_write(view, NULL, &outs[2]);
+    for (int i = 0; i < 3; i++) {
+        assert_true(!ok || (outs[i].n > 0 && !outs[i].failed));
+        heft_out_done(&outs[i]);
+    }
+    return ok;
+}
+
 /* Everything once; true if memory was enough. */
 static bool make_all(const unsigned char *data, size_t bytes)
 {
@@ -80,7 +100,7 @@ static bool make_all(const unsigned char *data, size_t bytes)
     for (int own = 0; ok && own < 2; own++) {
         heft_view_options_t options = {.moment = HEFT_MOMENT_TOTAL, .classes = classes, .own = own, .keep = 15};
         assert_true(stacks.file_n <= sizeof classes);
-        ok = heft_view_init(&view, &stacks, &options) && make_groups(&view);
+        ok = heft_view_init(&view, &stacks, &options) && make_groups(&view) && make_exports(&view);
         heft_view_done(&view);
     }
     heft_stacks_done(&stacks);
@@ -108,8 +128,53 @@ static void test_each_request_fails(void **state)
     recording_done(&r);
 }
 
+/* A table of 200 rows, made, exported and read; true if memory was enough. */
+static bool make_table(void)
+{
+    heft_arrow_t table;
+    struct ArrowArrayStream stream = {0};
+    struct ArrowSchema schema = {0};
+    struct ArrowArray batch = {0};
+    heft_arrow_init(&table);
+    bool ok = heft_arrow_add_column(&table, "number", HEFT_ARROW_INT64);
+    for (int64_t i = 0; ok && i < 200; i++)
+        ok = i == 100 ? heft_arrow_append_null(&table) : heft_arrow_append_int64(&table, i);
+    ok = ok && heft_arrow_add_column(&table, "text", HEFT_ARROW_UTF8);
+    for (int64_t i = 0; ok && i < 200; i++)
+        ok = i == 0 ? heft_arrow_append_null(&table) : heft_arrow_append_utf8(&table, "text", 4);
+    ok = ok && heft_arrow_export(&table, &stream);
+    heft_arrow_done(&table);
+    ok = ok && stream.get_schema(&stream, &schema) == 0 && stream.get_next(&stream, &batch) == 0;
+    if (schema.release != NULL)
+        schema.release(&schema);
+    if (batch.release != NULL)
+        batch.release(&batch);
+    if (stream.release != NULL) {
+        assert_true(ok || stream.get_last_error(&stream) != NULL);
+        stream.release(&stream);
+    }
+    return ok;
+}
+
+static void test_each_request_of_a_table_fails(void **state)
+{
+    (void)state;
+    uint32_t n = 0;
+    bool ok = false;
+    while (!ok && n < 1000) {
+        countdown = ++n;
+        ok = make_table();
+        countdown = 0;
+        assert_true(make_table());
+    }
+    assert_true(ok && n > 20);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_each_request_fails)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_each_request_fails),
+        cmocka_unit_test(test_each_request_of_a_table_fails),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

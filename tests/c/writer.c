@@ -50,7 +50,7 @@ void writer_init_ledger(writer_t *writer, bool small)
 {
     struct rlimit before, limit;
     writer_init_folder(writer, false);
-    assert_int_equal(heft_ledger_create(writer->path, "{}", 2, 0), 0);
+    assert_int_equal(heft_ledger_create(writer->path, "{}", 2, 0, 0), 0);
     assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
     limit = before;
     if (small && limit.rlim_cur == RLIM_INFINITY)

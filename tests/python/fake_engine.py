@@ -46,7 +46,7 @@ HEADER = {
 
 Frame = tuple[int, int, int, str, str, str | None]
 Numbers = tuple[int, int]
-Row = tuple[int, int, int, int, object, int, None, None, int, tuple[int, ...]]
+Row = tuple[int, int, int, int, object, int, None, None, int, tuple[int, ...], int, int]
 TreeRow = tuple[int, int, int, int, int, int, int, bool]
 
 
@@ -71,6 +71,7 @@ class Recording:
         self.header: dict[str, int] = HEADER | data.get("header", {})
         self.threads = [tuple(thread) for thread in data.get("threads", [["MainThread", 4711, 0]])]
         self.stacks = data["stacks"]
+        self.functions = [tuple(function) for function in data.get("functions", [])]
         self.files = [INTERPRETER]
         for stack in self.stacks:
             stack["frames"] = stack["frames"] or [[INTERPRETER, 0, 0, INTERPRETER, INTERPRETER, None]]
@@ -104,6 +105,7 @@ class View:
         self._threads = recording.threads
         self.cut_bytes = self.cut_blocks = 0
         self.uncertain_bytes = self.uncertain_blocks = 0
+        self.bytes_error = self.blocks_error = 0
         self.frames: list[Frame] = []
         self._ids: dict[Frame, int] = {}
         # (thread, frame ids innermost first) -> numbers
@@ -188,7 +190,9 @@ class View:
                 shown = (*key, tuple(sorted(imports[key])))
             elif by == "stack":
                 shown, owner = key
-            rows.append((numbers[0], numbers[1], numbers[2], numbers[3], shown, owner, None, None, owned, ()))
+            rows.append(
+                (numbers[0], numbers[1], numbers[2], numbers[3], shown, owner, None, None, owned, (), 0, 0)
+            )
         rows.sort(key=lambda row: (-row[0], self._sort_name(by, row[4])))
         return rows
 

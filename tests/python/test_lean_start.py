@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import Workplace
 
-from memheft.cli import run
-from memheft.cli.target import Target, scripts_folder
+from memheft import program
 
 # Stands in for the execve: says what has been imported since the interpreter was ready.
 PROBE = """\
@@ -51,12 +50,12 @@ def test_nothing_heavy_is_imported_before_the_program(workplace: Workplace, word
 )
 def test_the_description_is_what_json_would_write(words: list[str]) -> None:
     document = {"command": words, "code": None, "script": words[-1] if words else ""}
-    assert run._json(document) == json.dumps(document)
+    assert program.json_of(document) == json.dumps(document)
 
 
 def test_the_description_as_a_whole_is_json() -> None:
-    target = Target("code", ["-c", "print('ü')\n"], "-c", "command")
-    document = json.loads(run._meta(target, ["python", *target.argv], sys.executable))
+    words = ["python", "-c", "print('ü')\n"]
+    document = json.loads(program.meta_of(words, "code", "-c", words[2], sys.executable))
     assert document["command"] == ["python", "-c", "print('ü')\n"]
     assert document["code"] == "print('ü')\n"
     assert sysconfig.get_path("stdlib") in document["stdlib"]
@@ -65,7 +64,7 @@ def test_the_description_as_a_whole_is_json() -> None:
 
 
 def test_folders_are_those_of_sysconfig() -> None:
-    assert scripts_folder() == sysconfig.get_path("scripts")
+    assert program.scripts_folder() == sysconfig.get_path("scripts")
 
 
 def test_the_watcher_sleeps_and_is_small(workplace: Workplace) -> None:

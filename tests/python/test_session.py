@@ -8,7 +8,7 @@ SETUP = """\
 import gc, os, sys, threading
 from memheft import _engine
 def record(function):
-    fd = _engine.start(None, b"{}", False, "/nowhere/")
+    fd = _engine.start(None, b"{}", False, "/nowhere/", 0)
     kept = function()
     _engine.stop()
     recording = _engine.Recording(f"/proc/self/fd/{fd}")
@@ -60,7 +60,7 @@ for _ in range(3):
     assert all("resume" in names for names in resumed if "generate" in names)
 nested(200)
 for _ in range(1100):  # numbers of recordings begin again
-    _engine.start(None, b"{}", False, "/nowhere/")
+    _engine.start(None, b"{}", False, "/nowhere/", 0)
     _engine.stop()
 assert innermost(record(inner)) in range(1000, 1003)
 print("ok")
@@ -102,10 +102,10 @@ def refused(error, function, *args):
     except error:
         return
     raise AssertionError(function)
-start = ("x.heft", b"{}", False, "/nowhere/")
+start = ("x.heft", b"{}", False, "/nowhere/", 0)
 refused(RuntimeError, _engine.stop)
 assert not _engine.is_on()
-refused(FileNotFoundError, _engine.start, "nowhere/x.heft", b"{}", False, "/nowhere/")
+refused(FileNotFoundError, _engine.start, "nowhere/x.heft", b"{}", False, "/nowhere/", 0)
 _engine.start(*start)
 assert _engine.is_on()
 refused(RuntimeError, _engine.start, *start)
@@ -117,7 +117,7 @@ if pid == 0:
 assert os.waitpid(pid, 0)[1] == 0
 _engine.stop()
 refused(FileExistsError, _engine.start, *start)
-_engine.start(os.path.abspath("x.heft"), b"{}", True, "/nowhere/")
+_engine.start(os.path.abspath("x.heft"), b"{}", True, "/nowhere/", 0)
 kept = inner()
 _engine.stop()
 assert _engine.Recording("x.heft").totals["live_blocks"] >= 1000
@@ -154,7 +154,7 @@ def test_never_stopped(workplace: Workplace) -> None:
     """The end of the program is the end of the recording."""
     workplace.write(
         "app.py",
-        "import sys\nfrom memheft import _engine\n_engine.start('x.heft', b'{}', False, '/nowhere/')\n"
+        "import sys\nfrom memheft import _engine\n_engine.start('x.heft', b'{}', False, '/nowhere/', 0)\n"
         "kept = [bytes(1000) for _ in range(1000)]\nsys.exit(3)\n",
     )
     assert workplace.python("app.py").code == 3

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/* The allocator hooks of sampled mode, see sampled.c. */
+#ifndef HEFT_PYTHON_SAMPLED_H
+#define HEFT_PYTHON_SAMPLED_H
+
+#include "python/version.h"
+
+/* Reserve the range of sampled blocks.  `real`: RAW's allocator beneath the hooks; set before the first call of one.
+ * False: no address space, or a forked child of a process that samples. */
+bool heft_sampled_start(PyMemAllocatorEx *real);
+
+/* For RAW; for MEM and OBJ above pymalloc; for these above anything else.  Once installed they have to stay: sampled
+ * blocks are given back through them. */
+extern const PyMemAllocatorEx heft_sampled_raw, heft_sampled_obj, heft_sampled_any;
+
+#endif

@@ -1,0 +1,155 @@
+"""What is asked of a recording: a moment, and whose code.  The same options in every verb that shows one."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+from memheft.cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from memheft import _engine
+    from memheft._engine import _By, _Moment
+    from memheft.cli.parser import Parser
+    from memheft.views.recording import Opened
+
+SPANS = (1, 2, 4)
+CLASSES = ("own", "stdlib", "site-packages")
+GROUPINGS = ("line", "function", "file", "module", "thread", "stack")
+TITLES = {
+    "peak": "at the peak",
+    "live": "at the end",
+    "total": "allocated in all",
+    "temporary": "freed before their thread asked for another",
+}
+
+
+def add_moments(made: Parser) -> None:
+    """Add the options that choose a moment."""
+    moments = made.add_argument_group("moment").add_mutually_exclusive_group()
+    moments.add_argument(
+        "--peak", dest="moment", action="store_const", const="peak", help="at the peak (default)"
+    )
+    moments.add_argument(
+        "--live", dest="moment", action="store_const", const="live", help="at the program's end"
+    )
+    moments.add_argument(
+        "--total", dest="moment", action="store_const", const="total", help="all that was allocated"
+    )
+    moments.add_argument(
+        "--temporary",
+        metavar="N",
+        help="freed before the thread asked for another N blocks: 1 (default), 2 or 4",
+    )
+
+
+def add_filters(made: Parser) -> None:
+    """Add the options that leave code out."""
+    which = made.add_argument_group("which code")
+    which.add_argument("--own", action="store_true", help="charge to the nearest line of your own code")
+    which.add_argument(
+        "--only", action="append", choices=CLASSES, help="only what this code allocated; repeatable"
+    )
+    which.add_argument("--no-own", action="store_true", help="without your own code")
+    which.add_argument("--no-stdlib", action="store_true", help="without the standard library")
+    which.add_argument("--no-site-packages", action="store_true", help="without installed packages")
+    which.add_argument(
+        "--match", action="append", metavar="PATTERN", help="only files of this name; repeatable"
+    )
+
+
+def join_temporary(args: Sequence[str]) -> list[str]:
+    """`--temporary` takes the next word only if it is a number: `--temporary FILE` is common."""
+    out: list[str] = []
+    words = list(args)
+    while words:
+        word = words.pop(0)
+        if word == "--":
+            return [*out, word, *words]
+        if len(word) > 3 and "--temporary".startswith(word):
+            number = words.pop(0) if words and words[0].isdecimal() else "1"
+            word = f"--temporary={number}"
+        out.append(word)
+    return out
+
+
+def take_moment(options: argparse.Namespace) -> int:
+    """Set `options.moment`; the result is the span of temporary blocks."""
+    span = _span(options.temporary)
+    if span is not None:
+        options.moment = "temporary"
+    options.moment = options.moment or "peak"
+    return span or 1
+
+
+def _span(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if text.strip() not in map(str, SPANS):
+        raise UsageError(f"--temporary takes 1, 2 or 4, not {text}")
+    return int(text)
+
+
+class Query:
+    """What was asked of a recording."""
+
+    def __init__(self, recording: Opened, options: argparse.Namespace, span: int) -> None:
+        from memheft.views.names import CLASS_NAMES, OTHER
+
+        self.recording = recording
+        self.moment = cast("_Moment", options.moment)
+        self.by = cast("_By", options.by or "line")
+        self.span = span
+        self.own: bool = options.own
+        self.wants_own: bool = options.own or options.only == ["own"]
+        self.filters: list[str] = ["--own"] if options.own else []
+        self.keep = 15
+        if options.only:
+            self.keep = sum({1 << CLASS_NAMES[name] for name in options.only})
+            self.filters += [f"--only={name}" for name in options.only]
+        for name in CLASSES:
+            if getattr(options, "no_" + name.replace("-", "_")):
+                self.keep &= ~(1 << CLASS_NAMES[name])
+                self.filters.append(f"--no-{name}")
+        if options.only and not self.keep & ~(1 << OTHER):
+            raise UsageError("these filters leave nothing", "leave out --only or one of --no-...")
+        self.pattern: bytes | None = None
+        if options.match:
+            self.pattern = bytes(recording.names.matches(file, options.match) for file in recording.files)
+            self.filters += [f"--match={pattern}" for pattern in options.match]
+
+    @property
+    def drops_rows(self) -> bool:
+        """Say whether a part of the memory is left out."""
+        return self.keep != 15 or self.pattern is not None
+
+    def view(self, moment: _Moment | None = None) -> _engine.View:
+        """What was asked for, or another moment of it."""
+        return self.recording.view(moment or self.moment, self.span, self.own, self.keep, self.pattern)
+
+    def sum(self, view: _engine.View) -> str:
+        """What there is of it, and when: the line that a report begins with."""
+        from memheft.views import sizes
+
+        title = TITLES[self.moment]
+        if self.moment == "temporary" and self.span > 1:
+            title += f" {self.span} blocks"
+        if self.moment == "peak":
+            title += f", {sizes.duration(self.recording.header['peak_at_ns'])} after the start"
+        if self.moment == "live" and self.recording.running:
+            title = "now"
+        return f"{sizes.size(view.total_bytes)} in {sizes.plural(view.total_blocks, 'block')} {title}"
+
+    def whole(self, view: _engine.View) -> int:
+        """The bytes that shares are shares of: those of the moment, whatever was filtered."""
+        return (
+            self.recording.view(self.moment, self.span).total_bytes if self.drops_rows else view.total_bytes
+        )
+
+    def json_view(self, **more: object) -> dict[str, object]:
+        """The document's `view`."""
+        out: dict[str, object] = {"moment": self.moment, **more, "filters": self.filters}
+        if self.moment == "temporary":
+            out["temporary"] = self.span
+        return out

@@ -1,0 +1,126 @@
+"""What grew and what shrank between two views, as rows: the object behind view.diff()."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
+
+from memheft.tables import SHOWN, Frame, View
+
+if TYPE_CHECKING:
+    from memheft.views.diff import Diff
+    from memheft.views.table import Table
+
+
+class Change(NamedTuple):
+    """What one line, function, file, module, thread or stack had before, has after, and the difference.
+
+    Of a line that moved, the numbers of both sides; None on the side where it is not. What does not apply to
+    a grouping is None.
+    """
+
+    bytes_before: int
+    bytes_after: int
+    bytes_delta: int
+    blocks_before: int
+    blocks_after: int
+    blocks_delta: int
+    file: str | None = None
+    line_before: int | None = None
+    line_after: int | None = None
+    function: str | None = None
+    module: str | None = None
+    thread: str | None = None
+    thread_id: int | None = None
+    stack: tuple[Frame, ...] | None = None
+    text_changed: bool = False  # the source of the line is another
+
+
+class Difference:
+    """The changes from one view to another, largest first: a sequence of `Change`."""
+
+    def __init__(self, before: View, after: View) -> None:
+        from memheft.views.diff import Diff
+        from memheft.views.matching import Matching
+
+        self._before, self._after = before, after
+        self._limit: int | None = None
+        views = (before._engine(), after._engine())
+        matching = Matching((before._recording, after._recording), views)
+        self._diff: Diff = Diff(matching, views, before._by, before._own)
+
+    @property
+    def bytes_delta(self) -> int:
+        """How many bytes more there are, of all rows."""
+        return self._after.total_bytes - self._before.total_bytes
+
+    @property
+    def blocks_delta(self) -> int:
+        """How many blocks more there are, of all rows."""
+        return self._after.total_blocks - self._before.total_blocks
+
+    def top(self, n: int) -> Difference:
+        """Only the `n` largest changes; the sums stay those of all."""
+        if n < 0:
+            raise ValueError("top takes a number of rows")
+        new = object.__new__(Difference)
+        new.__dict__.update(self.__dict__)
+        new._limit = n if self._limit is None else min(n, self._limit)
+        return new
+
+    def __len__(self) -> int:
+        return len(self._diff.changes[: self._limit])
+
+    def __iter__(self) -> Iterator[Change]:
+        return (_change(self._diff.json(change)) for change in self._diff.changes[: self._limit])
+
+    @overload
+    def __getitem__(self, index: int) -> Change: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Change]: ...
+    def __getitem__(self, index: int | slice) -> Change | list[Change]:
+        changes = self._diff.changes[: self._limit]
+        if isinstance(index, slice):
+            return [_change(self._diff.json(change)) for change in changes[index]]
+        return _change(self._diff.json(changes[index]))
+
+    def to_dict(self) -> dict[str, object]:
+        """What `memheft diff --json` writes of it (docs/reference/json.md)."""
+        document = self._diff.document(self._before._query(), self._limit or 0, None)
+        return document | {"rows": []} if self._limit == 0 else document
+
+    def __repr__(self) -> str:
+        return f"<memheft.Difference {self._title()}; {len(self)} rows>"
+
+    def __str__(self) -> str:
+        from memheft.views.table import draw_plain
+
+        table, same = self._drawn()
+        return "\n".join([self._title(), *draw_plain(table, 110), *([same] if same else [])])
+
+    def _repr_html_(self) -> str:
+        from memheft.tables import html_of
+
+        table, same = self._drawn()
+        return html_of(self._title(), table, [same] if same else [])
+
+    def _drawn(self) -> tuple[Table, str | None]:
+        return self._diff.table(SHOWN if self._limit is None else min(SHOWN, self._limit) or 1, 110)
+
+    def _title(self) -> str:
+        from memheft.views import diff
+
+        return diff.title(self._diff.matching, self._diff.views, self._before._heading())
+
+
+def _change(row: dict[str, Any]) -> Change:
+    stack = row.get("stack")
+    frames = None if stack is None else tuple(map(_frame, stack))
+    known = {name: row[name] for name in Change._fields if name in row and name != "stack"}
+    return Change(**known, stack=frames)
+
+
+def _frame(frame: dict[str, Any]) -> Frame:
+    known = {name: frame.get(name) for name in ("line", "column", "module", "imports")}
+    recursive = bool(frame.get("recursive"))
+    return Frame(file=frame["file"], function=frame["function"], recursive=recursive, **known)

@@ -1,0 +1,284 @@
+"""A recording as an object: what was recorded, in memory or in a file, and its views."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from memheft import loading, program
+from memheft.errors import FormatError, RecordingError
+from memheft.tables import View
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Literal
+
+    from memheft._engine import _Moment
+    from memheft.difference import Difference
+    from memheft.views.recording import Opened
+
+MEMORY = "<memory>"
+
+
+def open(path: str | os.PathLike[str]) -> Recording:  # noqa: A001
+    """Read a recording from its file, also one that is still being written or that was killed.
+
+    Raises FormatError if the file is no recording or is damaged, OSError if it cannot be opened.
+    """
+    recording = Recording._made(os.path.abspath(os.fspath(path)))
+    recording._opened()
+    return recording
+
+
+class Recording:
+    """What was recorded.
+
+    `peak`, `live`, `total` and `temporary` are its views. While it is being made each of them shows what
+    there is at that moment. One in memory holds a descriptor, until it is closed: by close(), at the end of
+    a `with`, or when it is dropped. Views read before stay readable.
+    """
+
+    def __init__(self) -> None:
+        raise TypeError("recordings are made by memheft.record() and memheft.open()")
+
+    @classmethod
+    def _made(cls, path: str | None) -> Recording:
+        self = object.__new__(cls)
+        self._path = path
+        self._memory = None
+        self._read = None
+        self._is_closed = False
+        return self
+
+    _path: str | None
+    _memory: _Memory | None
+    _read: Opened | None
+    _is_closed: bool
+
+    def _began(self, fd: int | None) -> None:
+        if fd is not None:
+            self._memory = _Memory(fd)
+
+    # -- its moments -------------------------------------------------------------------------------------
+
+    @property
+    def peak(self) -> View:
+        """The moment when the sum of live bytes was highest."""
+        return self._view("peak")
+
+    @property
+    def live(self) -> View:
+        """What was left at the end, or is there now."""
+        return self._view("live")
+
+    @property
+    def total(self) -> View:
+        """All that was ever asked for."""
+        return self._view("total")
+
+    @property
+    def temporary(self) -> View:
+        """What was freed by its thread before that asked for another block."""
+        return self._view("temporary")
+
+    def temporary_within(self, blocks: Literal[1, 2, 4]) -> View:
+        """What was freed by its thread before that asked for another 1, 2 or 4 blocks."""
+        if blocks not in (1, 2, 4):
+            raise ValueError(f"temporary_within takes 1, 2 or 4, not {blocks!r}")
+        return self._view("temporary", blocks)
+
+    def diff(self, after: Recording) -> Difference:
+        """What grew and what shrank from the peak of this recording to that of a later one.
+
+        For another moment, grouping or part compare views: a.live.by("file").diff(b.live.by("file")).
+        """
+        return self.peak.diff(after.peak)
+
+    def _view(self, moment: _Moment, span: int = 1) -> View:
+        return View._of(self._opened(), moment, span)
+
+    # -- what it is --------------------------------------------------------------------------------------
+
+    @property
+    def path(self) -> str | None:
+        """The file, absolute; None for one in memory."""
+        return self._path
+
+    @property
+    def complete(self) -> bool:
+        """Say whether it came to its end: stopped, or the program ended in order."""
+        return self._opened().complete
+
+    @property
+    def duration_ns(self) -> int | None:
+        """How long was recorded, or has been so far, in nanoseconds."""
+        return self._opened().duration_ns or None
+
+    @property
+    def rss_peak_bytes(self) -> int | None:
+        """The resident peak of the process, if it was raised meanwhile; None if it is not known."""
+        return self._opened().known("rss_peak_bytes")
+
+    def to_dict(self) -> dict[str, object]:
+        """What it is, as `memheft info --json` writes it (docs/reference/json.md)."""
+        from memheft.views import documents
+
+        return documents.info(self._opened())
+
+    def __repr__(self) -> str:
+        name = MEMORY if self._path is None else self._path
+        if self._is_closed:
+            return f"<memheft.Recording {name}, closed>"
+        from memheft.views import sizes
+
+        try:
+            totals = self._opened().totals
+        except (FormatError, OSError) as error:
+            return f"<memheft.Recording {name}: {error}>"
+        peak, left = sizes.size(totals["peak_bytes"]), sizes.size(totals["live_bytes"])
+        return f"<memheft.Recording {name}: peak {peak}, left {left}>"
+
+    # -- its life ----------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
+        """Write it into a file that any memheft can read, with the source lines that it needs.
+
+        A file that exists is an error (FileExistsError), or with `force` overwritten if it is a recording.
+        Raises RecordingError while it is being made.
+        """
+        from memheft.views.recording import CLOSED, SEALED
+
+        opened = self._opened()
+        if opened.state not in (SEALED, CLOSED):
+            raise RecordingError("the recording is still being made: stop it, then save it")
+        target = os.path.abspath(os.fspath(path))
+        problem = program.not_to_overwrite(target) if force else None
+        if problem is not None:
+            raise FileExistsError(errno.EEXIST, f"{problem}: only recordings are overwritten", target)
+        _copy(self._file(), target, force)
+        if not opened.engine.source:
+            keep_sources(target)
+
+    def close(self) -> None:
+        """Give a recording in memory back; it cannot be read any more, but for the views that were taken."""
+        self._is_closed = True
+        self._read = None
+        if self._memory is not None:
+            self._memory.close()
+
+    def __enter__(self) -> Recording:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # -- reading -----------------------------------------------------------------------------------------
+
+    def _file(self) -> str:
+        if self._is_closed:
+            raise RecordingError("the recording is closed")
+        if self._path is not None:
+            return self._path
+        if self._memory is None:
+            raise RecordingError("the recording has not begun")
+        return self._memory.path()
+
+    def _opened(self) -> Opened:
+        """The recording, read: once, or anew as long as it changes."""
+        if self._read is not None:
+            return self._read
+        loading.require()
+        from memheft.views.recording import RUNNING
+
+        opened = _open(self._file(), None if self._path is not None else MEMORY)
+        if opened.state > RUNNING:
+            self._read = opened
+        return opened
+
+
+class _Memory:
+    """The descriptor of a recording in memory, closed with its owner."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._identity = _identity(fd)
+
+    def path(self) -> str:
+        # a program that closes all descriptors closes ours, and the number may be that of another file
+        if self._fd < 0 or _identity(self._fd) != self._identity:
+            raise RecordingError("the recording is lost: the program has closed its descriptor")
+        return f"/proc/self/fd/{self._fd}"
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0 and _identity(fd) == self._identity:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        if os is not None and os.fstat is not None:  # at the interpreter's end they may be gone
+            self.close()
+
+
+def _identity(fd: int) -> tuple[int, int] | None:
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _open(path: str, name: str | None) -> Opened:
+    from memheft import _engine
+    from memheft.views.recording import Opened
+
+    # An error of the system's is raised as one; O_NONBLOCK: a pipe is no recording, and not waited for.
+    os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK))
+    try:
+        return Opened(path, name)
+    except _engine.EngineError as error:
+        raise FormatError(f"{name or path}: {error}", error.code, error.offset) from None
+
+
+def _copy(source: str, target: str, force: bool) -> None:
+    """Copy a recording; one that is overwritten stays until the new one is whole."""
+    part = f"{target}.{os.getpid()}.part" if force else target
+    out = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        try:
+            read = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                at = 0
+                while sent := os.sendfile(out, read, at, 1 << 24):
+                    at += sent
+            finally:
+                os.close(read)
+        finally:
+            os.close(out)
+        if force:
+            os.replace(part, target)
+    except BaseException:
+        os.unlink(part)
+        raise
+
+
+def keep_sources(path: str) -> None:
+    """Put the source lines into a recording that is closed.
+
+    Without them it is as right as with them: what goes wrong here is nobody's error.
+    """
+    from memheft import _engine
+    from memheft.views import sources
+    from memheft.views.recording import Opened
+
+    try:
+        blob = sources.collect(Opened(path))
+        if blob is not None:
+            _engine.add_source(path, blob)
+    except (OSError, _engine.EngineError):
+        pass

@@ -1,0 +1,475 @@
+"""Views of a recording as rows: grouped, filtered, drawn; and as Arrow tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from operator import attrgetter
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, cast, get_args, overload
+
+from memheft.views.names import CLASS_NAMES
+
+if TYPE_CHECKING:
+    from memheft import _engine
+    from memheft._engine import _Column, _Moment, _Row
+    from memheft.difference import Difference
+    from memheft.views.recording import Opened
+    from memheft.views.rows import Json, Rows
+    from memheft.views.table import Table
+
+By: TypeAlias = Literal["line", "function", "file", "module", "thread", "stack"]
+Code: TypeAlias = Literal["own", "stdlib", "site-packages"]
+
+EVERYTHING = 15  # all classes of code
+SHOWN = 20  # rows of a table that is drawn
+
+
+class Frame(NamedTuple):
+    """A place in the program; what is not known is None."""
+
+    file: str
+    line: int | None
+    column: int | None
+    function: str
+    module: str | None
+    imports: str | None  # the module that this line imports
+    recursive: bool = False  # recursion was folded onto this frame of a stack
+
+
+class Row(NamedTuple):
+    """What one line, function, file, module, thread or stack holds; None: does not apply, or is not known.
+
+    `bytes` and `blocks` are its own, `inclusive_bytes` and `inclusive_blocks` also what it called. Times are
+    nanoseconds from the start, of the first and the last request of these blocks. Of a stack, `file`, `line`,
+    `function` and `module` are those of the innermost frame, `stack` is all, innermost first.
+    """
+
+    bytes: int
+    blocks: int
+    inclusive_bytes: int
+    inclusive_blocks: int
+    file: str | None = None
+    line: int | None = None
+    function: str | None = None
+    module: str | None = None
+    thread: str | None = None
+    thread_id: int | None = None
+    first_ns: int | None = None
+    last_ns: int | None = None
+    imports: tuple[str, ...] = ()  # modules that a line imports
+    owner: Frame | None = None  # of a library's line: the line of your own code it worked for
+    owner_bytes: int | None = None  # how many of `bytes` for that
+    caller: Frame | None = None  # of a line of the standard library without owner: the caller outside of it
+    caller_bytes: int | None = None
+    stack: tuple[Frame, ...] | None = None
+
+
+class View:
+    """The rows of one moment, largest first: a sequence of `Row`.
+
+    by(), filter(), own() and top() make further views of it; nothing changes a view.
+    """
+
+    def __init__(self) -> None:
+        raise TypeError("views are made by recordings: recording.peak, .live, .total, .temporary")
+
+    _recording: Opened
+    _moment: _Moment
+    _span: int
+    _by: By
+    _own: bool
+    _keep: int
+    _patterns: tuple[tuple[str, ...], ...]
+    _filters: tuple[str, ...]
+    _limit: int | None
+    _numbers: _engine.View | None
+
+    @classmethod
+    def _of(cls, recording: Opened, moment: _Moment, span: int) -> View:
+        self = object.__new__(cls)
+        self._recording = recording
+        self._moment = moment
+        self._span = span
+        self._by = "line"
+        self._own = False
+        self._keep = EVERYTHING
+        self._patterns = ()
+        self._filters = ()
+        self._limit = None
+        self._numbers = None
+        return self
+
+    def _copy(self, same_numbers: bool = False) -> View:
+        new = object.__new__(View)
+        new._recording = self._recording
+        new._moment, new._span, new._by, new._own = self._moment, self._span, self._by, self._own
+        new._keep, new._patterns, new._filters = self._keep, self._patterns, self._filters
+        new._limit = self._limit
+        new._numbers = self._numbers if same_numbers else None
+        return new
+
+    # -- other views of it -------------------------------------------------------------------------------
+
+    def by(self, grouping: By) -> View:
+        """Group by line (what a view begins with), function, file, module, thread or stack."""
+        if grouping not in get_args(By):
+            raise ValueError(f"a view is grouped by {_listed(get_args(By))}, not by {grouping!r}")
+        self._engine()  # all groupings are made of the same numbers
+        new = self._copy(same_numbers=True)
+        new._by = grouping
+        return new
+
+    def filter(
+        self,
+        *,
+        only: Code | Iterable[Code] | None = None,
+        without: Code | Iterable[Code] | None = None,
+        match: str | Iterable[str] | None = None,
+    ) -> View:
+        """Keep only what some code allocated itself: shares are then of less, the sums become smaller.
+
+        `only` and `without` take "own", "stdlib", "site-packages" or several of them. `match` takes one or
+        more parts of file names, or patterns for whole names if they have * ? or [. What was filtered before
+        stays filtered.
+        """
+        new = self._copy()
+        if only is not None:
+            kept = 0
+            for name in _codes(only):
+                kept |= 1 << CLASS_NAMES[name]
+                new._filters += (f"--only={name}",)
+            new._keep &= kept
+        if without is not None:
+            for name in _codes(without):
+                new._keep &= ~(1 << CLASS_NAMES[name])
+                new._filters += (f"--no-{name}",)
+        if match is not None:
+            patterns = (match,) if isinstance(match, str) else tuple(match)
+            new._patterns += (patterns,)
+            new._filters += tuple(f"--match={pattern}" for pattern in patterns)
+        return new
+
+    def own(self) -> View:
+        """Charge what libraries asked for to the nearest calling line of one's own code."""
+        new = self._copy()
+        new._own = True
+        new._filters = ("--own", *(word for word in self._filters if word != "--own"))
+        return new
+
+    def top(self, n: int) -> View:
+        """Only the `n` largest rows; the totals stay those of all."""
+        if n < 0:
+            raise ValueError("top takes a number of rows")
+        new = self._copy(same_numbers=True)
+        new._limit = n if self._limit is None else min(n, self._limit)
+        return new
+
+    # -- its sums ----------------------------------------------------------------------------------------
+
+    @property
+    def total_bytes(self) -> int:
+        """The sum of all rows' bytes, also of those that top() left out."""
+        return self._engine().total_bytes
+
+    @property
+    def total_blocks(self) -> int:
+        """The sum of all rows' blocks."""
+        return self._engine().total_blocks
+
+    # -- its rows ----------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+    def __iter__(self) -> Iterator[Row]:
+        rows = self._rows
+        return (_row(rows, raw) for raw in self._raw)
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
+        if isinstance(index, slice):
+            return [_row(self._rows, raw) for raw in self._raw[index]]
+        return _row(self._rows, self._raw[index])
+
+    def to_dict(self) -> dict[str, object]:
+        """What `memheft report --json` writes of it (docs/reference/json.md)."""
+        from memheft.views import documents
+
+        document = documents.report(self._recording, self._query(), self._rows, self._limit or 0)
+        return document | {"rows": []} if self._limit == 0 else document
+
+    def _query(self) -> Json:
+        view: Json = {"moment": self._moment, "by": self._by, "filters": list(self._filters)}
+        if self._moment == "temporary":
+            view["temporary"] = self._span
+        return view
+
+    def diff(self, after: View) -> Difference:
+        """What grew and what shrank from this view to a later one, of the same moment, grouping and filters.
+
+        Lines that moved are found again by their function and source. Raises ValueError if the views differ
+        in what they are views of.
+        """
+        from memheft.difference import Difference
+
+        if self._query() != after._query():
+            raise ValueError(f"these views cannot be compared: {self._heading()}, and {after._heading()}")
+        return Difference(self, after)
+
+    # -- as an Arrow table -------------------------------------------------------------------------------
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """The rows as an Arrow stream: pyarrow.table(view), polars.DataFrame(view), DuckDB, pandas.
+
+        Columns are named as in JSON; a frame is several, `stack` and `imports` are one text each: frames from
+        the root on, joined by ;, modules joined by blanks. Raises MemoryError if a column is over 2 GiB.
+        """
+        from memheft import _engine
+
+        rows = list(self)
+        columns: list[_Column] = []
+        for name, get in _NUMBERS:
+            columns.append((name, "int64", list(map(get, rows))))
+        for name, cell in _CELLS[self._by]:
+            cells = list(map(cell, rows))
+            if name.endswith(_WHOLE):
+                columns.append((name, "int64", cast("list[int | None]", cells)))
+            else:
+                columns.append((name, "utf8", cast("list[str | None]", cells)))
+        return _engine.arrow_stream(columns)
+
+    # -- reading it --------------------------------------------------------------------------------------
+
+    def _engine(self) -> _engine.View:
+        if self._numbers is None:
+            recording = self._recording
+            pattern: bytes | None = None
+            if self._patterns:
+                pattern = bytes(
+                    all(recording.names.matches(file, group) for group in self._patterns)
+                    for file in recording.files
+                )
+            self._numbers = recording.view(self._moment, self._span, self._own, self._keep, pattern)
+        return self._numbers
+
+    @cached_property
+    def _rows(self) -> Rows:
+        from memheft.views.rows import Rows
+
+        return Rows(self._recording, self._engine(), self._by, None, self._own)
+
+    @cached_property
+    def _raw(self) -> list[_Row]:
+        rows = self._rows.rows
+        return rows if self._limit is None else rows[: self._limit]
+
+    # -- drawing it --------------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        return f"<memheft.View {self._title()}; {len(self)} rows>"
+
+    def __str__(self) -> str:
+        from memheft.views.table import draw_plain
+
+        notes = [f"note: {text}" for text in self._notices()]
+        return "\n".join([self._title(), *draw_plain(self._table(), 110), *notes])
+
+    def _repr_html_(self) -> str:
+        return html_of(self._title(), self._table(), [f"note: {text}" for text in self._notices()])
+
+    def _notices(self) -> list[str]:
+        """What must be known to trust the numbers."""
+        from memheft.views import notices
+
+        kind: notices.Kind = "own" if self._own else "callers" if self._by == "stack" else "sizes"
+        numbers = self._engine()
+        losses = notices.of_losses(self._recording, numbers)
+        return losses + notices.of_cut_paths_in(self._recording, numbers, kind)
+
+    def _title(self) -> str:
+        from memheft.views import sizes
+
+        sums = f"{sizes.size(self.total_bytes)} in {sizes.plural(self.total_blocks, 'block')}"
+        return f"{self._heading()}: {sums}"
+
+    def _heading(self) -> str:
+        from memheft.views.text import clean
+
+        span = f" {self._span}" if self._moment == "temporary" and self._span > 1 else ""
+        filters = clean("".join(f" {word}" for word in self._filters))
+        return f"{self._moment}{span} by {self._by}{filters}"
+
+    def _table(self) -> Table:
+        from memheft.views import sizes
+        from memheft.views.rows import Rows
+        from memheft.views.sources import Sources
+        from memheft.views.table import Cell, Column, Table
+
+        rows = Rows(self._recording, self._engine(), self._by, Sources(self._recording), self._own)
+        title = "source" if self._by in ("line", "stack") else ""
+        table = Table(
+            [
+                Column("share"),
+                Column("bytes"),
+                Column("blocks"),
+                Column(self._by, "place"),
+                Column(title, "note"),
+            ]
+        )
+        heavy = [raw for raw in self._raw if raw[0] or raw[1]]  # others only called what allocated
+        for raw in heavy[:SHOWN]:
+            numbers: list[Cell] = [
+                sizes.share(raw[0], self.total_bytes),
+                sizes.size(raw[0]),
+                sizes.count(raw[1]),
+            ]
+            for place, note in rows.cells(raw):
+                table.add(*numbers, place, note)
+                numbers = [""] * len(numbers)
+        if len(heavy) > SHOWN:
+            table.add("", "", "", f"({len(heavy) - SHOWN} more)", "")
+        return table
+
+
+def html_of(title: str, table: Table, notes: list[str]) -> str:
+    """A table for a notebook."""
+    from html import escape
+
+    columns, cells = table.fit(160)
+    kinds = [column.kind for column in columns]
+    lines = [f"<p>{escape(title)}</p>", "<table>"]
+    for i, row in enumerate(cells):
+        tag = "td" if i else "th"
+        inner = "".join(
+            f'<{tag} style="text-align:{"right" if kind == "number" else "left"}">{escape(cell)}</{tag}>'
+            for cell, kind in zip(row, kinds, strict=True)
+        )
+        lines.append(f"<tr>{inner}</tr>")
+    return "\n".join([*lines, "</table>", *(f"<p>{escape(text)}</p>" for text in notes)])
+
+
+def _codes(names: Code | Iterable[Code]) -> list[Code]:
+    """The names, checked; one is a list of one."""
+    words = cast("list[Code]", [names] if isinstance(names, str) else list(names))
+    for word in words:
+        if word not in CLASS_NAMES:
+            raise ValueError(f"code is {_listed(tuple(CLASS_NAMES))}, not {word!r}")
+    return words
+
+
+def _listed(words: tuple[str, ...]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def _frame(rows: Rows, frame: int, recursive: bool = False) -> Frame:
+    file, line, column, function, module, imported = rows.view.frames[frame]
+    return Frame(
+        rows.recording.files[file],
+        line or None,
+        column or None,
+        function,
+        module or None,
+        imported,
+        recursive,
+    )
+
+
+NOBODY = Frame("<interpreter>", None, None, "<interpreter>", "<interpreter>", None)
+
+
+def _row(rows: Rows, raw: _Row) -> Row:
+    sums, key = raw[:4], raw[4]
+    files, times = rows.recording.files, raw[6:8]
+    if rows.by == "line":
+        file, line, function, module, imports = cast("tuple[int, int, str, str, tuple[str, ...]]", key)
+        owner = _owners(rows, raw)
+        return Row(
+            *sums, files[file], line or None, function, module or None, None, None, *times, imports, *owner
+        )
+    if rows.by == "function":
+        file, function, module = cast("tuple[int, str, str]", key)
+        return Row(*sums, files[file], None, function, module or None, None, None, *times)
+    if rows.by == "file":
+        return Row(*sums, files[cast(int, key)], None, None, None, None, None, *times)
+    if rows.by == "module":
+        return Row(*sums, None, None, None, cast(str, key) or None, None, None, *times)
+    if rows.by == "thread":
+        return Row(*sums, None, None, None, None, *_thread(rows, cast(int, key)), *times)
+    places = enumerate(cast("tuple[int, ...]", key))
+    stack = tuple(_frame(rows, frame, place in raw[9]) for place, frame in places) or (NOBODY,)
+    at = stack[0]
+    return Row(
+        *sums,
+        at.file,
+        at.line,
+        at.function,
+        at.module,
+        *_thread(rows, raw[5]),
+        *times,
+        stack=stack,
+    )
+
+
+def _owners(rows: Rows, raw: _Row) -> tuple[Frame | None, int | None, Frame | None, int | None]:
+    if raw[5] < 0:
+        return None, None, None, None
+    frame = _frame(rows, raw[5])
+    is_own = rows.recording.classes[rows.view.frames[raw[5]][0]] == CLASS_NAMES["own"]
+    return (frame, raw[8], None, None) if is_own else (None, None, frame, raw[8])
+
+
+def _thread(rows: Rows, thread: int) -> tuple[str | None, int | None]:
+    threads = rows.recording.threads
+    if not 0 <= thread < len(threads):
+        return None, None
+    name, native, _ = threads[thread]
+    return name, native or None
+
+
+# -- columns of Arrow tables -------------------------------------------------------------------------------
+
+
+def _collapsed(stack: tuple[Frame, ...] | None) -> str | None:
+    """A stack as one text, as tools for flame graphs take it."""
+    return None if stack is None else ";".join(map(_text_of, reversed(stack)))
+
+
+def _text_of(frame: Frame) -> str:
+    place = f"{frame.file}:{frame.line}" if frame.line else frame.file
+    text = place if frame.file == frame.function else f"{frame.function} ({place})"
+    return text.replace(";", ":").replace("\n", " ")
+
+
+_Getter: TypeAlias = "Callable[[Row], int | str | None]"
+_WHOLE = ("line", "_id", "_bytes")  # ends of the names of columns that hold numbers
+
+
+def _plain(*names: str) -> list[tuple[str, _Getter]]:
+    return [(name, attrgetter(name)) for name in names]
+
+
+_NUMBERS: list[tuple[str, Callable[[Row], int | None]]] = [
+    (name, attrgetter(name))
+    for name in ("bytes", "blocks", "inclusive_bytes", "inclusive_blocks", "first_ns", "last_ns")
+]
+_CELLS: dict[By, list[tuple[str, _Getter]]] = {
+    "line": [
+        *_plain("file", "line", "function", "module"),
+        ("imports", lambda row: " ".join(row.imports) or None),
+        ("owner_file", lambda row: row.owner and row.owner.file),
+        ("owner_line", lambda row: row.owner and row.owner.line),
+        ("owner_function", lambda row: row.owner and row.owner.function),
+        *_plain("owner_bytes"),
+    ],
+    "function": _plain("file", "function", "module"),
+    "file": _plain("file"),
+    "module": _plain("module"),
+    "thread": _plain("thread", "thread_id"),
+    "stack": [
+        *_plain("file", "line", "function", "module", "thread", "thread_id"),
+        ("stack", lambda row: _collapsed(row.stack)),
+    ],
+}

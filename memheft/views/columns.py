@@ -1,0 +1,174 @@
+"""The rows of a report as columns, for tools that want tables: CSV, Parquet, Arrow.
+
+Names are those of the JSON documents; what is nested there is flat here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+
+from memheft.views import documents
+from memheft.views.rows import Json, Rows
+from memheft.views.text import well_formed
+
+if TYPE_CHECKING:
+    from memheft._engine import _By
+
+Kind: TypeAlias = Literal["int", "text", "texts", "stack"]
+
+_QUOTED = re.compile(r'[",\r\n]|^\s|\s$|^$')
+_LINE_END = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column, and how it is found in a row of JSON."""
+
+    name: str
+    kind: Kind
+    value: Callable[[Json], Any]
+
+
+def _key(name: str, kind: Kind = "text") -> Column:
+    return Column(name, kind, lambda row: row.get(name))
+
+
+def _of(key: str, inner: str, kind: Kind = "text") -> Column:
+    """A column of what is a frame in JSON."""
+    return Column(f"{key}_{inner}", kind, lambda row: cast(Json, row[key]).get(inner) if key in row else None)
+
+
+def _site(name: str, kind: Kind = "text") -> Column:
+    """A column of a stack's innermost frame."""
+    return Column(name, kind, lambda row: cast("list[Json]", row["stack"])[0].get(name))
+
+
+_NUMBERS = [
+    _key(name, "int")
+    for name in ("bytes", "blocks", "inclusive_bytes", "inclusive_blocks", "first_ns", "last_ns")
+]
+_FRAME = (_key("file"), _key("line", "int"), _key("function"), _key("module"))
+_THREAD = (_key("thread"), _key("thread_id", "int"))
+_KEYS: dict[_By, tuple[Column, ...]] = {
+    "line": (
+        *_FRAME,
+        _key("imports", "texts"),
+        _of("owner", "file"),
+        _of("owner", "line", "int"),
+        _of("owner", "function"),
+        _key("owner_bytes", "int"),
+    ),
+    "function": (_key("file"), _key("function"), _key("module")),
+    "file": (_key("file"),),
+    "module": (_key("module"),),
+    "thread": _THREAD,
+    "stack": (
+        _site("file"),
+        _site("line", "int"),
+        _site("function"),
+        _site("module"),
+        *_THREAD,
+        _key("stack", "stack"),
+    ),
+}
+
+
+def columns_of(by: _By) -> list[Column]:
+    """The columns of a grouping."""
+    return [*_NUMBERS, *_KEYS[by]]
+
+
+# -- CSV ---------------------------------------------------------------------------------------------------
+
+
+def csv(rows: Rows) -> Iterator[bytes]:
+    """A line of names, then one for each row.  What is not known is empty, what is empty is quoted."""
+    columns = columns_of(rows.by)
+    yield (",".join(column.name for column in columns) + "\n").encode()
+    for row in rows.rows:
+        json_row = rows.json(row)
+        cells = (_cell(column.kind, column.value(json_row)) for column in columns)
+        yield (",".join(cells) + "\n").encode("utf-8", "backslashreplace")
+
+
+def _cell(kind: Kind, value: Any) -> str:
+    if value is None:
+        return ""
+    if kind == "int":
+        return str(value)
+    text = " ".join(value) if kind == "texts" else _collapsed(value) if kind == "stack" else value
+    return '"' + text.replace('"', '""') + '"' if _QUOTED.search(text) else text
+
+
+def _collapsed(stack: list[Json]) -> str:
+    """A stack as text, as `collapsed` has it: the root first."""
+    return ";".join(map(_frame, reversed(stack)))
+
+
+def _frame(frame: Json) -> str:
+    place = f"{frame['file']}:{frame['line']}" if frame["line"] else f"{frame['file']}"
+    text = place if frame["file"] == frame["function"] else f"{frame['function']} ({place})"
+    return _LINE_END.sub(" ", text.replace(";", ":"))
+
+
+# -- Arrow -------------------------------------------------------------------------------------------------
+
+
+def arrow(rows: Rows, view: Json, form: str) -> bytes:
+    """A file of Arrow's own, or Parquet.  The recording's header and totals are in the schema's metadata."""
+    import pyarrow as pa
+
+    text = pa.string()
+    frame = pa.struct(
+        [
+            ("file", text),
+            ("line", pa.int64()),
+            ("column", pa.int64()),
+            ("function", text),
+            ("module", text),
+        ]
+    )
+    types = {"int": pa.int64(), "text": text, "texts": pa.list_(text), "stack": pa.list_(frame)}
+    columns = columns_of(rows.by)
+    values: list[list[Any]] = [[] for _ in columns]
+    for row in rows.rows:
+        json_row = rows.json(row)
+        for column, cells in zip(columns, values, strict=True):
+            cells.append(_clean(column.kind, column.value(json_row)))
+    meta = {
+        "recording": documents.recording(rows.recording),
+        "view": view,
+        "totals": documents.totals(rows.recording, rows.view),
+    }
+    schema = pa.schema(
+        [(column.name, types[column.kind]) for column in columns],
+        metadata={f"memheft.{key}": json.dumps(value) for key, value in meta.items()},
+    )
+    arrays = [pa.array(cells, types[c.kind]) for c, cells in zip(columns, values, strict=True)]
+    table = pa.Table.from_arrays(arrays, schema=schema)
+    sink = pa.BufferOutputStream()
+    if form == "parquet":
+        import pyarrow.parquet
+
+        pyarrow.parquet.write_table(table, sink, compression="zstd")
+    else:
+        with pa.ipc.new_file(sink, schema) as writer:
+            writer.write_table(table)
+    return cast(bytes, sink.getvalue().to_pybytes())
+
+
+def _clean(kind: Kind, value: Any) -> Any:
+    if value is None or kind == "int":
+        return value
+    if kind == "text":
+        return well_formed(value)
+    if kind == "texts":
+        return list(map(well_formed, value))
+    return [
+        {key: well_formed(part) if isinstance(part, str) else part for key, part in frame.items()}
+        for frame in value
+    ]

@@ -1,0 +1,221 @@
+"""Sampled recordings: estimates that are right on average, with errors that say how far they are off."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from typing import Any
+
+import pytest
+from conftest import Workplace
+from recording_tools import has_allocator
+
+# Blocks of all sizes, grown lists, temporary blocks, threads; each kind in a function of its own.
+PROGRAM = """\
+import sys, threading
+def small():
+    return [object() for _ in range(20_000)]
+def middle():
+    return [bytes(1000) for _ in range(2_000)]
+def large():
+    return [bytes(90_000) for _ in range(20)]
+def churn():
+    for i in range(1000, 21_000):
+        x = [i, i + 1]
+def grown():
+    out = []
+    for i in range(1000, 61_000):
+        out.append(i)
+    return out
+def in_thread(kept):
+    thread = threading.Thread(target=lambda: kept.append(small()))
+    thread.start()
+    thread.join()
+def resized():
+    block = bytearray()
+    for _ in range(3_000):
+        block += bytes(100)
+    return block
+def main():
+    kept = [small(), middle(), large(), grown(), resized()]
+    churn()
+    in_thread(kept)
+    gone = [bytes(30_000) for _ in range(20)]
+    del gone, kept[1]
+    return kept
+"""
+
+RECORDER = """
+import json, os
+from memheft import _engine
+def record(interval):
+    fd = _engine.start(None, b"{}", False, "/nowhere/", interval)
+    kept = main()
+    _engine.stop()
+    recording = _engine.Recording(f"/proc/self/fd/{fd}")
+    os.close(fd)
+    header = recording.header
+    assert (header["flags"], header["lost_events"], header["interval_bytes"]) == (0, 0, interval), header
+    out = {}
+    for moment, span in [("live", 1), ("peak", 1), ("total", 1), ("temporary", 4)]:
+        view = recording.view(moment, span, bytes(len(recording.files)), False, 255, None)
+        rows = view.rows("function")
+        assert sum(row[0] for row in rows) == view.total_bytes
+        assert sum(row[1] for row in rows) == view.total_blocks
+        if not interval:
+            assert not any(row[10] or row[11] for row in rows)
+        for row in rows:
+            name = row[4][1].partition(".")[0]
+            before = out.setdefault(moment, {}).get(name, [0, 0, 0.0])
+            out[moment][name] = [before[0] + row[0], before[1] + row[1], before[2] + row[10] ** 2]
+    return out
+exact = record(0)
+runs = [record(int(sys.argv[1])) for _ in range(int(sys.argv[2]))]
+again = record(0)
+print(json.dumps([exact, runs, again]))
+"""
+
+
+@pytest.mark.parametrize("allocator", ["pymalloc", "pymalloc_debug", "malloc", "mimalloc"])
+def test_estimates_against_exact_recordings(workplace: Workplace, allocator: str) -> None:
+    """A bias of a few percent in any function, at any moment, would be seen."""
+    if not has_allocator(allocator):
+        pytest.skip(f"this Python has no {allocator}")
+    workplace.write("app.py", PROGRAM + RECORDER)
+    number = 60
+    environment = {"PYTHONMALLOC": allocator, "MEMHEFT_SEED": "1"}
+    result = workplace.python("app.py", "16384", str(number), environment=environment)
+    assert result.code == 0, result.err
+    exact, runs, again = json.loads(result.out)
+    checked = 0
+    for moment, functions in exact.items():
+        for name, (size, blocks, _) in functions.items():
+            if size < 100_000 or abs(again[moment][name][0] - size) > size / 100:
+                continue
+            found = [run.get(moment, {}).get(name, [0, 0, 0.0]) for run in runs]
+            for which, true in ((0, size), (1, blocks)):
+                if which == 1 and true < 1000:
+                    continue  # a few small blocks among large ones: seldom met, then with a large weight
+                mean = sum(row[which] for row in found) / number
+                deviation = math.sqrt(sum((row[which] - mean) ** 2 for row in found) / (number - 1))
+                assert abs(mean - true) < 4 * deviation / math.sqrt(number) + true / 1000, (moment, name)
+            said = math.sqrt(sum(row[2] for row in found) / number)
+            mean = sum(row[0] for row in found) / number
+            deviation = math.sqrt(sum((row[0] - mean) ** 2 for row in found) / (number - 1))
+            assert said < 2 * deviation + size / 50, (moment, name)
+            assert deviation < 1.5 * said + size / 50, (moment, name)
+            checked += 1
+    assert checked > 12
+
+
+def sampled(place: Workplace, text: str, *flags: str) -> Any:
+    place.write("app.py", text)
+    result = place.memheft("run", "--force", "-o", "app.heft", *flags, "app.py")
+    assert result.code == 0, result.err
+    return result
+
+
+def test_run_and_report(workplace: Workplace) -> None:
+    text = PROGRAM + "kept = main()\nprint('done')\n"
+    result = sampled(workplace, text, "--sample", "4KiB")
+    assert result.out == "done\n"
+    document = workplace.memheft("report", "app.heft", "--json", "--live").json
+    assert document["recording"]["mode"] == "sampled"
+    assert document["recording"]["interval_bytes"] == 4096
+    assert document["totals"]["bytes"] == sum(row["bytes"] for row in document["rows"])
+    workplace.memheft("run", "-q", "-o", "exact.heft", "app.py")
+    exact = workplace.memheft("report", "exact.heft", "--json", "--live").json["totals"]
+    error = document["totals"]["bytes_error"]
+    assert 0 < error < exact["bytes"] / 20
+    assert abs(document["totals"]["bytes"] - exact["bytes"]) < 6 * error
+    assert abs(document["totals"]["blocks"] - exact["blocks"]) < 6 * document["totals"]["blocks_error"]
+    shown = workplace.memheft("report", "app.heft")
+    assert "estimated from a sample, one allocation in 4.00 KiB on average" in shown.out
+    info = workplace.memheft("info", "app.heft")
+    assert "one in 4.00 KiB" in info.out
+
+
+@pytest.mark.parametrize(
+    ("words", "interval"),
+    [
+        (["--sample"], 524288),
+        (["--sample=1MiB"], 1 << 20),
+        (["--sample", "100_000"], 100_000),
+        (["--sample", "64 KiB"], 65536),
+    ],
+)
+def test_intervals(workplace: Workplace, words: list[str], interval: int) -> None:
+    sampled(workplace, "kept = bytes(10)\n", *words)
+    assert workplace.memheft("info", "app.heft", "--json").json["recording"]["interval_bytes"] == interval
+
+
+def test_intervals_that_are_none(workplace: Workplace) -> None:
+    workplace.write("app.py", "")
+    for word in ("--sample=", "--sample=x", "--sample=0", "--sample=-5", "--sample=1e40"):
+        result = workplace.memheft("run", word, "app.py")
+        assert result.code == (0 if word == "--sample=" else 2), word
+
+
+def test_samples_outlive_the_recording(workplace: Workplace) -> None:
+    """They are freed, resized and handed to children long after it, also by recordings of the other kind."""
+    workplace.write(
+        "app.py",
+        PROGRAM
+        + """
+import os
+from memheft import _engine
+kept = []
+for interval in (512, 0, 4096, 512, 0, 1):
+    fd = _engine.start(None, b"{}", False, "/nowhere/", interval)
+    kept.append(main())
+    kept.append([bytearray(b"x" * n) for n in range(0, 5000, 7)])
+    _engine.stop()
+    os.close(fd)
+    for block in kept[-1]:
+        block += bytes(len(block))
+    pid = os.fork()
+    if pid == 0:
+        for blocks in kept[1::2]:
+            for block in blocks:
+                block += b"y" * 100
+                assert block.startswith(b"x") or len(block) == 100
+        kept.clear()
+        more = main()
+        fd = _engine.start(None, b"{}", False, "/nowhere/", 0)
+        more = main()
+        _engine.stop()
+        os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+for blocks in kept[1::2]:
+    for block in blocks:
+        assert block.strip(b"x").strip(bytes(1)) == b""
+kept.clear()
+print("ok")
+""",
+    )
+    result = workplace.python("-W", "ignore", "app.py")
+    assert (result.code, result.out, result.err) == (0, "ok\n", "")
+
+
+def test_threads_without_the_lock(workplace: Workplace) -> None:
+    text = """\
+import threading, zlib
+def work():
+    for _ in range(300):
+        zlib.compress(bytes(30_000))
+threads = [threading.Thread(target=work) for _ in range(6)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+kept = [bytes(2_000) for _ in range(5_000)]
+"""
+    sampled(workplace, text, "--sample=2KiB")
+    document = workplace.memheft("report", "app.heft", "--json", "--live").json
+    sizes: dict[int, int] = defaultdict(int)
+    for row in document["rows"]:
+        if row["file"].endswith("app.py"):
+            sizes[row["line"]] += row["bytes"]
+    assert abs(sizes[10] - 5_000 * 2_033) < 1_000_000
+    assert document["recording"]["lost_events"] == 0
