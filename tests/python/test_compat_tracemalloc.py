@@ -289,11 +289,12 @@ print(result.testsRun, result.wasSuccessful())
 """
 
 
-def test_cpythons_own_tests(workplace: Workplace) -> None:
+@pytest.mark.parametrize("allocator", ["pymalloc", "malloc", "debug"])
+def test_cpythons_own_tests(workplace: Workplace, allocator: str) -> None:
     if importlib.util.find_spec("test.test_tracemalloc") is None:
         pytest.skip("this Python came without its tests")
     workplace.write("app.py", SUITE)
-    result = workplace.python("app.py")
+    result = workplace.python("app.py", environment={"PYTHONMALLOC": allocator})
     number, successful = result.out.splitlines()[-1].split()
     assert successful == "True", result.out + result.err
     assert int(number) > 25
