@@ -346,7 +346,7 @@ def test_the_command_line_finds_verbs(workplace: Workplace) -> None:
         one_error(workplace, *words, code=2, says=says)
     workplace.write("app.py", "")
     one_error(workplace, "app.py", code=2, says="did you mean: memheft run app.py")
-    for verb in ("run", "report", "export", "info"):
+    for verb in ("run", "report", "diff", "export", "plot", "info"):
         text = workplace.memheft(verb, "--help").out
         assert "exit code" in text
         assert max(map(len, text.splitlines())) <= 80, verb
