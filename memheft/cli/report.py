@@ -170,7 +170,8 @@ def _rows(query: Report, view: _engine.View, limit: int | None) -> None:
     heavy = [row for row in rows.rows if row[0] or row[1]]  # others only called what allocated
     shown = heavy[: TEXT_LIMIT if limit is None else limit or len(heavy)]
     rest = heavy[len(shown) :]
-    columns = [Column("share"), Column("size"), Column("blocks")]
+    estimated = query.recording.is_sampled
+    columns = [Column("share"), Column("size"), *[Column("error")] * estimated, Column("blocks")]
     inclusive = query.by in ("function", "file", "module") or (
         query.by == "line" and (paper.width is None or paper.width >= 100)
     )
@@ -187,6 +188,8 @@ def _rows(query: Report, view: _engine.View, limit: int | None) -> None:
     table = Table([*columns, Column(title, "note")])
     for row, owner in zip(shown, owners, strict=True):
         numbers: list[Cell] = [sizes.share(row[0], whole), sizes.size(row[0]), sizes.count(row[1])]
+        if estimated:
+            numbers.insert(2, sizes.size(row[10]))
         if inclusive:
             numbers.append(sizes.size(row[2]))
         for place, note in rows.cells(row):
@@ -196,6 +199,8 @@ def _rows(query: Report, view: _engine.View, limit: int | None) -> None:
     if rest:
         rest_bytes, rest_blocks = others(rest)
         numbers = [sizes.share(rest_bytes, whole), sizes.size(rest_bytes), sizes.count(rest_blocks)]
+        if estimated:
+            numbers.insert(2, "")
         if inclusive:
             numbers.append("")
         what = "other" if len(rest) == 1 else "others"

@@ -65,7 +65,7 @@ def _of_sampling(recording: Opened, view: _engine.View) -> list[str]:
     one_in = sizes.size(recording.header["interval_bytes"])
     return [
         f"estimated from a sample, one allocation in {one_in} on average; the standard error of the sum is "
-        f"{sizes.share(view.bytes_error, view.total_bytes)}, that of a size is the larger the smaller it is"
+        f"{sizes.share(view.bytes_error, view.total_bytes)} ({sizes.size(view.bytes_error)})"
     ]
 
 

@@ -23,8 +23,12 @@ End = tuple[str, int | None]
 def draw(recording: Opened, end: End, width: int | None, blob: bytes | None, notes: list[str]) -> str:
     """The summary, ended by a newline; `blob`: the sources, which the opened recording does not have yet."""
     header, totals = recording.header, recording.totals
+    sampled = ""
+    if recording.is_sampled:
+        sampled = f", estimated from one allocation in {sizes.size(header['interval_bytes'])}"
     lines = [
-        f"memheft: {clean(recording.label)} {how_it_ended(end)} after {sizes.duration(recording.duration_ns)}"
+        f"memheft: {clean(recording.label)} {how_it_ended(end)} "
+        f"after {sizes.duration(recording.duration_ns)}{sampled}"
     ]
 
     peak = f"  peak  {sizes.size(totals['peak_bytes'])} at {sizes.duration(header['peak_at_ns'])}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import defaultdict
 from typing import Any
 
@@ -132,6 +133,7 @@ def test_run_and_report(workplace: Workplace) -> None:
     assert abs(document["totals"]["blocks"] - exact["blocks"]) < 6 * document["totals"]["blocks_error"]
     shown = workplace.memheft("report", "app.heft")
     assert "estimated from a sample, one allocation in 4.00 KiB on average" in shown.out
+    assert re.search(r"share +size +error +blocks", shown.out)
     info = workplace.memheft("info", "app.heft")
     assert "one in 4.00 KiB" in info.out
 
