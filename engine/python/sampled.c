@@ -24,6 +24,7 @@
 
 #include <math.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/range.h"
@@ -418,6 +419,14 @@ static void *any_realloc(void *ctx, void *p, size_t n)
 /* ---- tables -------------------------------------------------------------------------------------------------------
  */
 
+/* Address space is free, unless a limit makes the program pay for it. */
+static size_t range_wanted(void)
+{
+    struct rlimit limit;
+    bool limited = getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+    return limited ? (size_t)limit.rlim_cur / 16 : RANGE_BYTES;
+}
+
 bool heft_sampled_start(PyMemAllocatorEx *real)
 {
     real_raw = real;
@@ -426,7 +435,7 @@ bool heft_sampled_start(PyMemAllocatorEx *real)
     me.countdown = 0;
     if (heft_rec.owns_range)
         return true;
-    if (range_bytes != 0 || !heft_range_init(&range, heft_region_share(RANGE_BYTES)))
+    if (range_bytes != 0 || !heft_range_init(&range, range_wanted()))
         return false; /* of the first case: a forked child, whose copy of its parent's range is not to be touched */
     range_bytes = range.reserved;
     range_base = (uintptr_t)range.base;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections import defaultdict
 from typing import Any
 
@@ -198,6 +199,17 @@ print("ok")
     )
     result = workplace.python("-W", "ignore", "app.py")
     assert (result.code, result.out, result.err) == (0, "ok\n", "")
+
+
+def test_an_address_space_limit(workplace: Workplace) -> None:
+    """The range takes a small part of it; what finds no room there is counted as lost, and the program goes on."""
+    workplace.write("app.py", "kept = [bytes(3_000_000) for _ in range(100)]\nprint(len(kept))\n")
+    command = f"ulimit -v 1000000; exec {sys.executable} -m memheft run -q -o app.heft --sample app.py"
+    result = workplace.command(["sh", "-c", command])
+    assert (result.code, result.out, result.err) == (0, "100\n", "")
+    recording = workplace.memheft("info", "app.heft", "--json").json["recording"]
+    assert recording["lost_events"] > 50
+    assert recording["complete"]
 
 
 def test_threads_without_the_lock(workplace: Workplace) -> None:
