@@ -239,7 +239,7 @@ def refused(function, *args):
     except RuntimeError:
         return
     raise AssertionError(function)
-recording = (None, b"{}", False, "/nowhere/")
+recording = (None, b"{}", False, "/nowhere/", 0)
 tracemalloc.start()
 refused(_engine.start, *recording)
 refused(_engine.stop)
@@ -259,6 +259,15 @@ assert not tracemalloc.is_tracing()
 tracemalloc.stop()
 assert _engine.is_on()
 _engine.stop()
+os.close(_engine.start(*recording[:-1], 1 << 16))  # its hooks stay
+kept = [bytes(1000) for _ in range(1000)]
+_engine.stop()
+tracemalloc.start()
+kept = [bytes(1000) for _ in range(1000)]
+assert sum(trace.size == 1033 for trace in tracemalloc.take_snapshot().traces) == 1000
+del kept
+assert not any(trace.size == 1033 for trace in tracemalloc.take_snapshot().traces)
+tracemalloc.stop()
 print("ok")
 """
     workplace.write("app.py", program[: program.rindex("calls()")] + more)
