@@ -202,7 +202,7 @@ print("ok")
 
 
 def test_an_address_space_limit(workplace: Workplace) -> None:
-    """The range takes a small part of it; what finds no room there is counted as lost, and the program goes on."""
+    """What finds no room in the range is counted as lost, and the program goes on."""
     workplace.write("app.py", "kept = [bytes(3_000_000) for _ in range(100)]\nprint(len(kept))\n")
     command = f"ulimit -v 1000000; exec {sys.executable} -m memheft run -q -o app.heft --sample app.py"
     result = workplace.command(["sh", "-c", command])
