@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
@@ -20,7 +21,8 @@ Numbers = tuple[int, int]  # bytes, blocks
 NOTHING: Numbers = (0, 0)
 WIDE = 100  # columns from which the change of blocks is shown
 _OF_ONE_SIDE = (
-    "bytes blocks inclusive_bytes inclusive_blocks first_ns last_ns owner owner_bytes caller caller_bytes"
+    "bytes blocks bytes_error blocks_error inclusive_bytes inclusive_blocks first_ns last_ns "
+    "owner owner_bytes caller caller_bytes"
 ).split()
 
 
@@ -32,6 +34,10 @@ class Change:
     after: Numbers
     rows: tuple[_Row | None, _Row | None]  # of those that became this one, the largest of each side
     place: tuple[int, str, int] | None = None  # of a line, see matching.py
+    squares: tuple[Numbers, Numbers] = (
+        NOTHING,
+        NOTHING,
+    )  # of the standard errors; 0 where nothing is estimated
 
     @property
     def delta(self) -> Numbers:
@@ -40,11 +46,7 @@ class Change:
 
 
 def numbers_json(before: Numbers, after: Numbers) -> Json:
-    """The numbers of a row or of the totals.
-
-    The standard error of a sampled number has its place here: `bytes_before_error` beside `bytes_before`, and
-    `bytes_delta_error`, the root of the sum of their squares.
-    """
+    """The numbers of a row or of the totals."""
     return {
         "bytes_before": before[0],
         "bytes_after": after[0],
@@ -53,6 +55,15 @@ def numbers_json(before: Numbers, after: Numbers) -> Json:
         "blocks_after": after[1],
         "blocks_delta": after[1] - before[1],
     }
+
+
+def errors_json(before: Numbers, after: Numbers) -> Json:
+    """The standard errors of such numbers, from their squares; of a difference, the root of their sum."""
+    out: Json = {}
+    for at, name in enumerate(("bytes", "blocks")):
+        for when, square in (("before", before[at]), ("after", after[at]), ("delta", before[at] + after[at])):
+            out[f"{name}_{when}_error"] = math.ceil(math.sqrt(square))
+    return out
 
 
 class Diff:
@@ -85,6 +96,10 @@ class Diff:
                     change = found[key] = Change(NOTHING, NOTHING, (None, None))
                     if self.by == "line":
                         change.place = cast("tuple[tuple[int, str, int], str]", key)[0]
+                squares = change.squares[side]
+                both = [*change.squares]
+                both[side] = (squares[0] + row[10] ** 2, squares[1] + row[11] ** 2)
+                change.squares = (both[0], both[1])
                 if side == BEFORE:
                     change.before = (change.before[0] + row[0], change.before[1] + row[1])
                     change.rows = (change.rows[0] or row, None)
@@ -147,6 +162,8 @@ class Diff:
         row = change.rows[side]
         assert row is not None
         out = numbers_json(change.before, change.after)
+        if any(recording.is_sampled for recording in self.recordings):
+            out |= errors_json(*change.squares)
         keys = self.rows[side].json(row)
         for name in _OF_ONE_SIDE:
             keys.pop(name, None)
@@ -257,7 +274,11 @@ def head(
     for name, recording in zip(("before", "after"), recordings, strict=True):
         out[f"recording_{name}"] = documents.recording(recording)
     before, after = ((one.total_bytes, one.total_blocks) for one in views)
-    out |= {"view": view, "totals": numbers_json(before, after)}
+    totals = numbers_json(before, after)
+    if any(recording.is_sampled for recording in recordings):
+        first, second = ((one.bytes_error**2, one.blocks_error**2) for one in views)
+        totals |= errors_json(first, second)
+    out |= {"view": view, "totals": totals}
     for name, recording, one in zip(("before", "after"), recordings, views, strict=True):
         out[f"totals_{name}"] = documents.totals(recording, one)
     if budget is not None:

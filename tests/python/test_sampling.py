@@ -10,6 +10,7 @@ from collections import defaultdict
 from typing import Any
 
 import pytest
+import schema
 from conftest import Workplace
 from recording_tools import has_allocator
 
@@ -137,6 +138,24 @@ def test_run_and_report(workplace: Workplace) -> None:
     assert re.search(r"share +size +error +blocks", shown.out)
     info = workplace.memheft("info", "app.heft")
     assert "one in 4.00 KiB" in info.out
+
+
+def test_diff_of_exact_and_sampled(workplace: Workplace) -> None:
+    """What was not changed does not differ by more than the errors that are said."""
+    workplace.write("app.py", PROGRAM + "kept = main()\n")
+    workplace.memheft("run", "-q", "-o", "exact.heft", "app.py")
+    workplace.memheft("run", "-q", "-o", "sampled.heft", "--sample=4KiB", "app.py")
+    document = workplace.memheft("diff", "exact.heft", "sampled.heft", "--live", "--json").json
+    totals = document["totals"]
+    assert totals["bytes_before_error"] == 0
+    assert totals["bytes_after_error"] == totals["bytes_delta_error"] > 0
+    assert abs(totals["bytes_delta"]) < 6 * totals["bytes_delta_error"]
+    schema.check(document)
+    for row in document["rows"]:
+        if row["bytes_before"] > 200_000:
+            few = row["bytes_before"] / 1000  # small blocks among large ones that no sample has met
+            assert abs(row["bytes_delta"]) <= 6 * row["bytes_delta_error"] + few, row
+    assert "estimated from a sample" in workplace.memheft("diff", "exact.heft", "sampled.heft").out
 
 
 @pytest.mark.parametrize(
