@@ -21,7 +21,7 @@ import threading
 def load(n):
     rows = []
     for i in range(n):
-        rows.append({"id": i, "name": "x" * 20 + str(i)})
+        rows.append(b"id %d, name %s" % (i, b"x" * 20))
     return rows
 
 def cache(rows):
@@ -53,7 +53,7 @@ def cache(rows):
 def load(n):
     rows = []
     for i in range(n):
-        rows.append({"id": i, "name": "x" * 40 + str(i)})
+        rows.append(b"id %d, name %s" % (i, b"x" * 40))
     return rows
 
 class Keeper:
