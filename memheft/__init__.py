@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from memheft.errors import Error, FormatError, RecordingError
     from memheft.recorder import Recorder, record
     from memheft.recording import Recording, open  # noqa: A004
+    from memheft.regions import Region, region
     from memheft.tables import Frame, Row, View
 
 __all__ = [
@@ -27,11 +28,13 @@ __all__ = [
     "Recorder",
     "Recording",
     "RecordingError",
+    "Region",
     "Row",
     "View",
     "__version__",
     "open",
     "record",
+    "region",
 ]
 
 _HOMES = {
@@ -44,6 +47,8 @@ _HOMES = {
     "record": "recorder",
     "Recording": "recording",
     "open": "recording",
+    "Region": "regions",
+    "region": "regions",
     "Frame": "tables",
     "Row": "tables",
     "View": "tables",

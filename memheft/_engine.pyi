@@ -4,19 +4,20 @@ from collections.abc import Sequence
 from typing import Literal, TypeAlias, final
 
 _Moment: TypeAlias = Literal["peak", "live", "total", "temporary"]
-_By: TypeAlias = Literal["line", "function", "file", "module", "thread", "stack"]
+_By: TypeAlias = Literal["line", "function", "file", "module", "thread", "stack", "region"]
 
 # bytes, blocks, inclusive bytes, inclusive blocks, key, owner, first and last time, bytes of the owner; of a
 # stack the places in it onto which recursion was folded; standard errors of bytes and blocks (0: exact).
 # Owner: of a line the frame of the own caller that carries most, else, if it is of the standard library, of
-# the caller outside of it; or -1.  Of a stack its thread
+# the caller outside of it; or -1.  Of a stack its thread, and last its region, or -1
 _Row: TypeAlias = tuple[
-    int, int, int, int, object, int, int | None, int | None, int, tuple[int, ...], int, int
+    int, int, int, int, object, int, int | None, int | None, int, tuple[int, ...], int, int, int
 ]
 # file id, line (0: not known), column (0: not known), function, module, module that the line imports
 _Frame: TypeAlias = tuple[int, int, int, str, str, str | None]
-# depth, frame id or -1, thread index or -1, bytes, blocks, inclusive bytes, inclusive blocks, is it recursive
-_TreeRow: TypeAlias = tuple[int, int, int, int, int, int, int, bool]
+# depth, frame id or -1, thread index or -1, bytes, blocks, inclusive bytes, inclusive blocks, is it recursive,
+# region index or -1
+_TreeRow: TypeAlias = tuple[int, int, int, int, int, int, int, bool, int]
 # what is shown, its name, thread index (-1: of no thread, -2: of all), number of blocks in place of bytes
 _Profile: TypeAlias = tuple[View, bytes, int, bool]
 
@@ -41,6 +42,8 @@ def start(path: str | None, meta: bytes, force: bool, folder: str, interval: int
 def stop() -> None: ...
 def is_on() -> bool: ...
 def supported() -> str | None: ...
+def enter_region(owner: object, name: str, /) -> None: ...
+def leave_region(owner: object, /) -> None: ...
 
 @final
 class traces:  # noqa: N801 - it is a module
@@ -108,6 +111,8 @@ class Recording:
     @property
     def files(self) -> list[str]: ...
     @property
+    def regions(self) -> list[tuple[str, ...]]: ...
+    @property
     def threads(self) -> list[tuple[str | None, int, int]]: ...
     @property
     def timeline(self) -> tuple[int, list[tuple[int, int | None]]] | None: ...
@@ -116,7 +121,15 @@ class Recording:
     @property
     def totals(self) -> dict[str, int]: ...
     def view(
-        self, moment: _Moment, temporary: int, classes: bytes, own: bool, keep: int, pattern: bytes | None, /
+        self,
+        moment: _Moment,
+        temporary: int,
+        classes: bytes,
+        own: bool,
+        keep: int,
+        pattern: bytes | None,
+        regions: bytes | None = None,
+        /,
     ) -> View: ...
     def pprof(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import functools
 import os
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -12,7 +11,7 @@ from memheft.errors import Error, RecordingError
 from memheft.recording import Recording, keep_sources
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator
+    from collections.abc import Callable
     from types import TracebackType
 
 Function = TypeVar("Function", bound="Callable[..., Any]")
@@ -173,69 +172,12 @@ class Recorder:
 
     def __call__(self, function: Function) -> Function:
         """Record whenever the function runs."""
-        if not callable(function) or isinstance(function, type):
-            raise TypeError(f"memheft.record decorates functions, not {function!r}")
-        import inspect
+        from memheft.wrapping import wrap
 
-        wrapper: Any
-        if inspect.isasyncgenfunction(function):
-            wrapper = self._async_generator(function)
-        elif inspect.iscoroutinefunction(function):
-            wrapper = self._coroutine(function)
-        elif inspect.isgeneratorfunction(function):
-            wrapper = self._generator(function)
-        else:
-            wrapper = self._plain(function)
+        wrapper: Any = wrap(function, self, stepwise=False, name="memheft.record")
         wrapper.recorder = self
         made: Function = wrapper
         return made
-
-    def _plain(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(function)
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            with self:
-                return function(*args, **kwargs)
-
-        return wrapper
-
-    def _coroutine(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(function)
-        async def wrapper(*args: Any, **kwargs: Any) -> Any:
-            with self:
-                return await function(*args, **kwargs)
-
-        return wrapper
-
-    def _generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(function)
-        def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-            with self:
-                return (yield from function(*args, **kwargs))
-
-        return wrapper
-
-    def _async_generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(function)
-        async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-            with self:
-                generator = function(*args, **kwargs)
-                try:
-                    value = await anext(generator)
-                    while True:
-                        try:
-                            sent = yield value
-                        except GeneratorExit:
-                            raise  # the generator is closed below
-                        except BaseException as error:
-                            value = await generator.athrow(error)
-                        else:
-                            value = await generator.asend(sent)
-                except StopAsyncIteration:
-                    return
-                finally:
-                    await generator.aclose()
-
-        return wrapper
 
 
 _BUSY = "a recording is being made already; there can be one at a time in a process"

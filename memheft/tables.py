@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from memheft.views.rows import Json, Rows
     from memheft.views.table import Table
 
-By: TypeAlias = Literal["line", "function", "file", "module", "thread", "stack"]
+By: TypeAlias = Literal["line", "function", "file", "module", "thread", "region", "stack"]
 Code: TypeAlias = Literal["own", "stdlib", "site-packages"]
 
 EVERYTHING = 15  # all classes of code
@@ -62,6 +62,7 @@ class Row(NamedTuple):
     caller: Frame | None = None  # of a line of the standard library without owner: the caller outside of it
     caller_bytes: int | None = None
     stack: tuple[Frame, ...] | None = None
+    region: tuple[str, ...] | None = None  # names of regions, outermost first; () in none
 
 
 class View:
@@ -398,6 +399,8 @@ def _row(rows: Rows, raw: _Row) -> Row:
         return Row(*sums, None, None, None, cast(str, key) or None, None, None, *times)
     if rows.by == "thread":
         return Row(*sums, None, None, None, None, *_thread(rows, cast(int, key)), *times)
+    if rows.by == "region":
+        return Row(*sums, first_ns=times[0], last_ns=times[1], region=_region(rows, cast(int, key)))
     places = enumerate(cast("tuple[int, ...]", key))
     stack = tuple(_frame(rows, frame, place in raw[9]) for place, frame in places) or (NOBODY,)
     at = stack[0]
@@ -410,6 +413,7 @@ def _row(rows: Rows, raw: _Row) -> Row:
         *_thread(rows, raw[5]),
         *times,
         stack=stack,
+        region=_region(rows, raw[12]),
     )
 
 
@@ -429,6 +433,10 @@ def _thread(rows: Rows, thread: int) -> tuple[str | None, int | None]:
     return name, native or None
 
 
+def _region(rows: Rows, region: int) -> tuple[str, ...]:
+    return rows.recording.regions[region] if region >= 0 else ()
+
+
 # -- columns of Arrow tables -------------------------------------------------------------------------------
 
 
@@ -441,6 +449,10 @@ def _text_of(frame: Frame) -> str:
     place = f"{frame.file}:{frame.line}" if frame.line else frame.file
     text = place if frame.file == frame.function else f"{frame.function} ({place})"
     return text.replace(";", ":").replace("\n", " ")
+
+
+def _region_text(row: Row) -> str | None:
+    return " / ".join(row.region) if row.region else None
 
 
 _Getter: TypeAlias = "Callable[[Row], int | str | None]"
@@ -468,8 +480,10 @@ _CELLS: dict[By, list[tuple[str, _Getter]]] = {
     "file": _plain("file"),
     "module": _plain("module"),
     "thread": _plain("thread", "thread_id"),
+    "region": [("region", _region_text)],
     "stack": [
         *_plain("file", "line", "function", "module", "thread", "thread_id"),
+        ("region", _region_text),
         ("stack", lambda row: _collapsed(row.stack)),
     ],
 }

@@ -15,7 +15,8 @@
  *     busy = 0 (release)             attention &= ~GUEST (release); unlock
  *
  * Where membarrier is missing (old kernels, seccomp filters) attention has FENCED and the owner executes the fence
- * itself.  CAREFUL is the user's: it sends an owner who looks at `attention` alone to his slow path.
+ * itself.  CAREFUL and WATCHFUL are the user's: they send an owner who looks at `attention` alone to his slow path, the
+ * latter perhaps only if something else is true.
  * Not re-entrant for either side.  Nothing in a critical section may block or take another lock. */
 #ifndef HEFT_BASE_BIAS_H
 #define HEFT_BASE_BIAS_H
@@ -35,6 +36,7 @@ typedef struct {
 #define HEFT_BIAS_GUEST 1u
 #define HEFT_BIAS_FENCED 2u
 #define HEFT_BIAS_CAREFUL 4u
+#define HEFT_BIAS_WATCHFUL 8u
 
 /* Register the process with membarrier; falls back to FENCED. */
 void heft_bias_init(heft_bias_t *lock);
@@ -48,7 +50,8 @@ HEFT_INLINE void heft_bias_own(heft_bias_t *lock)
 #else
     __atomic_store_n(&lock->busy, 1, __ATOMIC_RELAXED);
     __asm__ volatile("" ::: "memory");
-    if (HEFT_UNLIKELY(__atomic_load_n(&lock->attention, __ATOMIC_ACQUIRE) != 0))
+    uint32_t attention = __atomic_load_n(&lock->attention, __ATOMIC_ACQUIRE);
+    if (HEFT_UNLIKELY(attention & (HEFT_BIAS_GUEST | HEFT_BIAS_FENCED)))
         heft__bias_own_slow(lock);
 #endif
 }

@@ -16,7 +16,7 @@ typedef struct {
     const heft_view_t *view;
     const heft_text_t *files;
     heft_texts_t labels;
-    uint32_t *frames, *threads; /* labels */
+    uint32_t *frames, *threads, *parts; /* labels */
 } collapse_t;
 
 static uint32_t label_frame(collapse_t *c, const heft_frame_t *frame)
@@ -51,17 +51,28 @@ static uint32_t label_thread(collapse_t *c, const heft_thread_t *thread)
     return heft_texts_end(&c->labels, off);
 }
 
+static uint32_t label_region(collapse_t *c, heft_text_t name)
+{
+    size_t off = c->labels.bytes.n;
+    heft_out_string(&c->labels.bytes, "region ");
+    heft_out_text(&c->labels.bytes, name, HEFT_TEXT_LABEL);
+    return heft_texts_end(&c->labels, off);
+}
+
 static bool make_labels(collapse_t *c)
 {
     const heft_stacks_t *s = c->view->stacks;
     uint32_t thread_n = s->reader->header.thread_n;
     c->frames = malloc(((size_t)s->frame_n + 1) * sizeof *c->frames);
     c->threads = malloc(((size_t)thread_n + 1) * sizeof *c->threads);
-    bool ok = c->frames != NULL && c->threads != NULL;
+    c->parts = malloc(((size_t)s->part_n + 1) * sizeof *c->parts);
+    bool ok = c->frames != NULL && c->threads != NULL && c->parts != NULL;
     for (uint32_t i = 0; ok && i < s->frame_n; i++)
         c->frames[i] = label_frame(c, &s->frames[i]);
     for (uint32_t i = 0; ok && i < thread_n; i++)
         c->threads[i] = label_thread(c, &s->reader->threads[i]);
+    for (uint32_t i = 0; ok && i < s->part_n; i++)
+        c->parts[i] = label_region(c, s->names[s->parts[i].name]);
     return ok && !c->labels.bytes.failed;
 }
 
@@ -110,11 +121,12 @@ bool heft_collapsed_write(const heft_view_t *view, const heft_text_t *files, hef
     collapse_t c = {.view = view, .files = files};
     heft_paths_t paths = {0};
     bool ok = make_labels(&c) &&
-              heft_paths_init(&paths, view->stacks, c.frames, has_threads(view) ? c.threads : NULL) &&
+              heft_paths_init(&paths, view->stacks, c.frames, has_threads(view) ? c.threads : NULL, c.parts) &&
               write_lines(&c, &paths, out);
     heft_paths_done(&paths);
     heft_texts_done(&c.labels);
     free(c.frames);
     free(c.threads);
+    free(c.parts);
     return ok;
 }

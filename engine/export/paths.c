@@ -14,18 +14,29 @@
 
 #include "base/compiler.h"
 
-static bool add_vertices(heft_paths_t *paths, heft_map_t *map, const uint32_t *frames, const uint32_t *threads)
+/* The label of a vertex; false: it has none. */
+static bool label_of(const heft_stacks_t *s, uint32_t v, const uint32_t *frames, const uint32_t *threads,
+                     const uint32_t *parts, uint32_t *label)
+{
+    const heft_vertex_t *vertex = &s->vertices[v];
+    bool is_part = heft_stacks_is_part(s, v), is_base = heft_stacks_is_base(s, v);
+    const uint32_t *labels = is_part ? parts : is_base ? threads : frames;
+    if (labels != NULL)
+        *label = labels[is_part ? vertex->part : is_base ? vertex->thread : vertex->frame];
+    return labels != NULL;
+}
+
+static bool add_vertices(heft_paths_t *paths, heft_map_t *map, const uint32_t *frames, const uint32_t *threads,
+                         const uint32_t *parts)
 {
     const heft_stacks_t *s = paths->stacks;
     for (uint32_t v = 1; v < s->vertex_n; v++) {
-        const heft_vertex_t *vertex = &s->vertices[v];
-        uint32_t up = paths->path_of[vertex->up];
-        bool is_thread = heft_stacks_is_base(s, v), is_new;
-        if (is_thread && threads == NULL) {
+        uint32_t up = paths->path_of[s->vertices[v].up], label;
+        bool is_new;
+        if (!label_of(s, v, frames, threads, parts, &label)) {
             paths->path_of[v] = up;
             continue;
         }
-        uint32_t label = is_thread ? threads[vertex->thread] : frames[vertex->frame];
         uint32_t *path = heft_map_put(map, heft_map_pair(up, label), &is_new);
         if (path == NULL)
             return false;
@@ -38,14 +49,15 @@ static bool add_vertices(heft_paths_t *paths, heft_map_t *map, const uint32_t *f
     return true;
 }
 
-bool heft_paths_init(heft_paths_t *paths, const heft_stacks_t *stacks, const uint32_t *frames, const uint32_t *threads)
+bool heft_paths_init(heft_paths_t *paths, const heft_stacks_t *stacks, const uint32_t *frames, const uint32_t *threads,
+                     const uint32_t *parts)
 {
     heft_map_t map;
     *paths = (heft_paths_t){.stacks = stacks, .path_n = 1};
     paths->paths = calloc(stacks->vertex_n, sizeof *paths->paths);
     paths->path_of = calloc(stacks->vertex_n, sizeof *paths->path_of);
     heft_map_init(&map);
-    bool ok = paths->paths != NULL && paths->path_of != NULL && add_vertices(paths, &map, frames, threads);
+    bool ok = paths->paths != NULL && paths->path_of != NULL && add_vertices(paths, &map, frames, threads, parts);
     heft_map_done(&map);
     if (!ok)
         heft_paths_done(paths);

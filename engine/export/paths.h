@@ -2,7 +2,7 @@
 /* The stacks of a recording as a dialect tells them apart.
  *
  * A recording has more stacks than most formats can say: the same line importing two modules, the same calls in two
- * threads.  Who writes a format labels frames (and threads); stacks of equal labels become one path. */
+ * threads.  Who writes a format labels frames (and threads, and regions); stacks of equal labels become one path. */
 #ifndef HEFT_EXPORT_PATHS_H
 #define HEFT_EXPORT_PATHS_H
 
@@ -21,9 +21,10 @@ typedef struct {
     uint32_t *path_of; /* by vertex */
 } heft_paths_t;
 
-/* `frames`: a label for each frame; `threads`: for each thread, NULL = what threads have in common is one path.
- * False: no memory (*paths is then empty). */
-bool heft_paths_init(heft_paths_t *paths, const heft_stacks_t *stacks, const uint32_t *frames, const uint32_t *threads);
+/* `frames`: a label for each frame; `threads`, `parts`: for each thread, each region, NULL = what they have in common
+ * is one path.  False: no memory (*paths is then empty). */
+bool heft_paths_init(heft_paths_t *paths, const heft_stacks_t *stacks, const uint32_t *frames, const uint32_t *threads,
+                     const uint32_t *parts);
 void heft_paths_done(heft_paths_t *paths);
 
 /* What each path holds itself; only of one thread if `thread` is not HEFT_PATHS_ALL (HEFT_NONE: of no thread).

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* pprof's profile.proto by hand, see pprof.h: two wire types and a scratch buffer are all of protobuf that it takes.
  *
- *     sample    location ids (the innermost first), a value for each type, labels (thread, thread_id, pid)
+ *     sample    location ids (the innermost first), a value for each type, labels (region, thread, thread_id, pid)
  *     location  a line of a function; function, mapping, string: tables that others point into
  *
  * Locations are the recording's lines and functions its functions, written once and only if a sample uses them; a
@@ -154,6 +154,14 @@ static void put_label(pprof_t *w, const char *key, uint32_t string, uint64_t num
     put_message(&w->message, 3, &w->nested);
 }
 
+/* A label of several values: pprof's -tagfocus finds each, the innermost stands first. */
+static void put_regions(pprof_t *w, uint32_t part)
+{
+    const heft_stacks_t *s = w->stacks;
+    for (; part != HEFT_NONE; part = s->parts[part].up)
+        put_label(w, "region", string_of(w, s->names[s->parts[part].name]), 0);
+}
+
 /* Locations are written into the profile itself meanwhile, before the sample that uses them. */
 static void write_sample(pprof_t *w, uint32_t path, heft_out_t *ids)
 {
@@ -167,6 +175,7 @@ static void write_sample(pprof_t *w, uint32_t path, heft_out_t *ids)
         put_varint(&w->nested, w->amounts[i][path].bytes);
     }
     put_message(&w->message, 2, &w->nested);
+    put_regions(w, s->vertices[paths[path].vertex].part);
     uint32_t thread = s->vertices[paths[path].vertex].thread;
     if (thread != HEFT_NONE) {
         const heft_thread_t *t = &s->reader->threads[thread];
@@ -239,20 +248,22 @@ static bool write_strings(pprof_t *w)
     return !w->strings.bytes.failed;
 }
 
-/* Paths are told apart by line, and by thread. */
+/* Paths are told apart by line, by region and by thread. */
 static bool make_paths(pprof_t *w)
 {
     const heft_stacks_t *s = w->stacks;
     uint32_t thread_n = s->reader->header.thread_n;
-    uint32_t *labels = malloc(((size_t)s->frame_n + thread_n + 1) * sizeof *labels);
+    uint32_t *labels = malloc(((size_t)s->frame_n + thread_n + s->part_n + 1) * sizeof *labels);
     if (labels == NULL)
         return false;
-    uint32_t *threads = labels + s->frame_n;
+    uint32_t *threads = labels + s->frame_n, *parts = threads + thread_n;
     for (uint32_t i = 0; i < s->frame_n; i++)
         labels[i] = s->frames[i].line_key;
     for (uint32_t i = 0; i < thread_n; i++)
         threads[i] = s->line_n + i;
-    bool ok = heft_paths_init(&w->paths, s, labels, threads);
+    for (uint32_t i = 0; i < s->part_n; i++)
+        parts[i] = s->line_n + thread_n + i;
+    bool ok = heft_paths_init(&w->paths, s, labels, threads, parts);
     free(labels);
     return ok;
 }

@@ -134,7 +134,7 @@ static bool prepare(scope_t *w)
     uint32_t *labels = malloc(s->frame_n * sizeof *labels);
     for (uint32_t i = 0; labels != NULL && i < s->frame_n; i++)
         labels[i] = s->frames[i].line_key;
-    bool ok = labels != NULL && heft_paths_init(&w->paths, s, labels, NULL);
+    bool ok = labels != NULL && heft_paths_init(&w->paths, s, labels, NULL, NULL);
     free(labels);
     if (!ok)
         return false;

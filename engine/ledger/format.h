@@ -112,6 +112,7 @@ typedef struct {
 #define HEFT_FLAG_CONTRADICTION 16u /* the counters did not add up at the end: do not rely on them */
 #define HEFT_FLAG_PATHS_CUT 32u     /* very many call paths: the last ones keep their innermost line only */
 #define HEFT_FLAG_LATE_END 64u      /* the end was seen after the interpreter's teardown: little is left by then */
+#define HEFT_FLAG_REGIONS_CUT 128u  /* very many regions: the last ones were counted with those around them */
 
 /* A vertex of the call tree: one cache line, everything that an event touches.
  * live = allocated - freed.  The value at the peak: if epoch equals the largest epoch of all nodes, the node changed
@@ -138,6 +139,7 @@ typedef enum {
     HEFT_NODE_FRAME = 3,  /* a Python frame at an instruction; `what` = code */
     HEFT_NODE_IMPORT = 4, /* an import of the module named `what` (string); parent = the frame that imports */
     HEFT_NODE_ALIAS = 5,  /* see HEFT_NODE_ALIAS_MARK */
+    HEFT_NODE_REGION = 6, /* a region named `what` (string); child of a thread, or of the region around it */
 } heft_node_kind_t;
 
 /* The colder half of a node: a cache line as well. */
@@ -159,7 +161,8 @@ typedef struct {
 
 #define HEFT_DETAIL_RECURSIVE 1u /* recursion was folded onto this node */
 #define HEFT_DETAIL_CUT 2u       /* requests of missing descendants were charged here too (cut_events) */
-#define HEFT_DETAIL_FLAT 4u      /* a thread's child to which paths were cut (HEFT_FLAG_PATHS_CUT): callers not kept */
+#define HEFT_DETAIL_FLAT                                                                                               \
+    4u /* a thread's or region's child to which paths were cut (HEFT_FLAG_PATHS_CUT): callers not kept */
 
 /* Longer-lived temporary blocks of a node: freed after one further request of their thread ([0]), after two or three
  * ([1]). So what was freed before another 1, 2, 4 blocks were asked for (the spans) is the detail's temporary_*, that

@@ -117,6 +117,12 @@ static bool is_alias_sound(const heft_reader_t *r, uint32_t n)
     return target > 0 && target < r->header.node_n && !is_alias(r, (uint32_t)target);
 }
 
+/* Stacks begin at threads and at regions. */
+static bool is_base(const heft_reader_t *r, uint32_t n)
+{
+    return r->details[n].kind == HEFT_NODE_THREAD || r->details[n].kind == HEFT_NODE_REGION;
+}
+
 static heft_status_t check_what(const heft_reader_t *r, uint32_t n, const heft_reader_file_t *file, heft_err_t *err)
 {
     const heft_detail_t *detail = &r->details[n];
@@ -127,6 +133,7 @@ static heft_status_t check_what(const heft_reader_t *r, uint32_t n, const heft_r
     case HEFT_NODE_FRAME: is_sound = detail->what > 0 && detail->what < r->header.code_n; break;
     case HEFT_NODE_IMPORT: is_sound = is_string(r, detail->what); break;
     case HEFT_NODE_ALIAS: is_sound = is_alias_sound(r, n); break;
+    case HEFT_NODE_REGION: is_sound = is_base(r, r->nodes[n].parent) && is_string(r, detail->what); break;
     default:
         return heft_err_set(err, HEFT_ERR_CORRUPT, "a node is of no known kind",
                             OFF(HEFT_COLUMN_DETAIL, heft_detail_t, n, kind));

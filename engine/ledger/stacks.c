@@ -31,8 +31,9 @@ typedef struct {
     heft_map_t places, functions;         /* file, line; function, module */
     heft_map_t lines, functions_in_files; /* the keys of a frame */
     heft_map_t frame_of_line;             /* line key, import -> frame */
-    heft_map_t vertices;                  /* up, frame -> vertex; HEFT_NONE, thread -> vertex */
-    uint32_t name_room, file_room, frame_room, line_room, vertex_room;
+    heft_map_t vertices;                  /* up, frame -> vertex; HEFT_NONE, thread -> vertex; up, ~part -> vertex */
+    heft_map_t parts;                     /* part around it, name -> part */
+    uint32_t name_room, file_room, frame_room, line_room, part_room, vertex_room;
     uint32_t *columns; /* by line key: the only column seen, or COLUMN_* */
     bool failed;       /* no memory; everything made after it is worthless */
 } build_t;
@@ -179,30 +180,49 @@ static uint32_t frame_of_node(build_t *b, const heft_detail_t *detail)
 
 /* ---- vertices ----------------------------------------------------------------------------------------------- */
 
-static uint32_t add_vertex(build_t *b, uint32_t up, uint32_t frame, uint32_t thread)
+static void add_vertex(build_t *b, heft_vertex_t vertex)
 {
-    heft_stacks_t *s = b->s;
-    HEFT_ASSERT(s->vertex_n < b->vertex_room);
-    s->vertices[s->vertex_n] = (heft_vertex_t){.up = up, .frame = frame, .thread = thread};
-    return s->vertex_n++;
+    HEFT_ASSERT(b->s->vertex_n < b->vertex_room);
+    b->s->vertices[b->s->vertex_n++] = vertex;
 }
 
-/* The root (`thread` = HEFT_NONE) or a thread, with its <interpreter> behind it. */
-static uint32_t base_vertex(build_t *b, uint32_t thread)
+/* A base, with its <interpreter> behind it. */
+static void add_base(build_t *b, uint32_t up, uint32_t thread, uint32_t part)
+{
+    uint32_t v = b->s->vertex_n;
+    add_vertex(b, (heft_vertex_t){.up = up, .frame = HEFT_NONE, .thread = thread, .part = part});
+    add_vertex(b, (heft_vertex_t){.up = v, .frame = HEFT_FRAME_INTERPRETER, .thread = thread, .part = part});
+}
+
+/* The root (`thread` = HEFT_NONE) or a thread. */
+static uint32_t thread_vertex(build_t *b, uint32_t thread)
 {
     bool is_new;
     uint32_t next = b->s->vertex_n;
     uint32_t v = number(b, &b->vertices, HEFT_NONE, thread, &next, &is_new);
-    if (is_new) {
-        add_vertex(b, 0, HEFT_NONE, thread);
-        add_vertex(b, v, HEFT_FRAME_INTERPRETER, thread);
-    }
+    if (is_new)
+        add_base(b, 0, thread, HEFT_NONE);
+    return v;
+}
+
+/* A region of the thread or region that `up` stands for. */
+static uint32_t part_vertex(build_t *b, uint32_t up, uint32_t name)
+{
+    heft_stacks_t *s = b->s;
+    bool is_new;
+    uint32_t around = s->vertices[up].part, next = s->vertex_n;
+    uint32_t part = number(b, &b->parts, around, name, &s->part_n, &is_new);
+    if (is_new && reserve(b, &s->parts, part, &b->part_room, sizeof *s->parts))
+        s->parts[part] = (heft_part_t){.name = name, .up = around};
+    uint32_t v = number(b, &b->vertices, up, ~part, &next, &is_new); /* there are far fewer than 2^31 of each */
+    if (is_new && !b->failed)
+        add_base(b, up, s->vertices[up].thread, part);
     return v;
 }
 
 static uint32_t frame_vertex(build_t *b, uint32_t up, uint32_t frame);
 
-/* What found no room under the root or a thread is nobody's, but not the interpreter's: part of what it holds itself
+/* What found no room under a base is nobody's, but not the interpreter's: part of what it holds itself
  * is, and cannot be told from the rest. */
 static uint32_t cut_base(build_t *b, uint32_t base, uint32_t node)
 {
@@ -217,8 +237,10 @@ static uint32_t frame_vertex(build_t *b, uint32_t up, uint32_t frame)
     bool is_new;
     uint32_t next = b->s->vertex_n;
     uint32_t v = number(b, &b->vertices, up, frame, &next, &is_new);
-    if (is_new)
-        add_vertex(b, up, frame, b->s->vertices[up].thread);
+    if (is_new) {
+        const heft_vertex_t *from = &b->s->vertices[up];
+        add_vertex(b, (heft_vertex_t){.up = up, .frame = frame, .thread = from->thread, .part = from->part});
+    }
     return v;
 }
 
@@ -240,7 +262,8 @@ static uint32_t vertex_of_node(build_t *b, uint32_t n)
     uint32_t from = b->s->vertex_of_node[r->nodes[n].parent];
     switch (detail->kind) {
     case HEFT_NODE_ROOT: return cut_base(b, from, n);
-    case HEFT_NODE_THREAD: return cut_base(b, base_vertex(b, detail->what), n);
+    case HEFT_NODE_THREAD: return cut_base(b, thread_vertex(b, detail->what), n);
+    case HEFT_NODE_REGION: return cut_base(b, part_vertex(b, from, name_of(b, detail->what)), n);
     case HEFT_NODE_IMPORT: return import_vertex(b, from, name_of(b, detail->what));
     case HEFT_NODE_FRAME:
         if (r->codes[detail->what].flags & (HEFT_CODE_IMPORT_MACHINERY | HEFT_CODE_START_MACHINERY))
@@ -259,8 +282,10 @@ static bool build_vertices(build_t *b)
 {
     heft_stacks_t *s = b->s;
     const heft_header_t *h = &s->reader->header;
-    /* a node makes one vertex at most, a thread and the root two and one for paths cut */
+    /* a node makes one vertex at most, a base two and one for paths cut */
     uint64_t room = (uint64_t)h->node_n + 3 * (uint64_t)h->thread_n + 3;
+    for (uint32_t n = 1; n < h->node_n; n++)
+        room += s->reader->details[n].kind == HEFT_NODE_REGION ? 2 : 0;
     if (room >= HEFT_NONE)
         return false;
     b->vertex_room = (uint32_t)room;
@@ -268,7 +293,7 @@ static bool build_vertices(build_t *b)
     s->vertex_of_node = calloc((size_t)h->node_n + 1, sizeof *s->vertex_of_node);
     if (s->vertices == NULL || s->vertex_of_node == NULL)
         return false;
-    uint32_t root = base_vertex(b, HEFT_NONE);
+    uint32_t root = thread_vertex(b, HEFT_NONE);
     HEFT_ASSERT(root == 0 && (b->failed || s->vertex_n == 2));
     for (uint32_t n = 1; n < h->node_n && !b->failed; n++)
         s->vertex_of_node[n] = vertex_of_node(b, n);
@@ -380,8 +405,9 @@ bool heft_stacks_init(heft_stacks_t *stacks, const heft_reader_t *reader)
         uint32_t column = b.columns[stacks->frames[i].line_key];
         stacks->frames[i].column = column == COLUMN_UNSEEN ? 0 : column;
     }
-    heft_map_t *maps[] = {&b.name_of_ref, &b.name_of_hash, &b.file_of_name,       &b.frame_of_site, &b.places,
-                          &b.functions,   &b.lines,        &b.functions_in_files, &b.frame_of_line, &b.vertices};
+    heft_map_t *maps[] = {&b.name_of_ref,   &b.name_of_hash, &b.file_of_name, &b.frame_of_site,
+                          &b.places,        &b.functions,    &b.lines,        &b.functions_in_files,
+                          &b.frame_of_line, &b.vertices,     &b.parts};
     for (size_t i = 0; i < sizeof maps / sizeof *maps; i++)
         heft_map_done(maps[i]);
     free(b.columns);
@@ -395,6 +421,7 @@ void heft_stacks_done(heft_stacks_t *stacks)
     free(stacks->names);
     free(stacks->name_ranks);
     free(stacks->files);
+    free(stacks->parts);
     free(stacks->frames);
     free(stacks->vertices);
     free(stacks->vertex_of_node);

@@ -35,20 +35,28 @@ typedef struct {
     uint32_t rank;         /* its place by file, line, function, module, import */
 } heft_frame_t;
 
+/* A region that the program has named (memheft.region), the same in all threads; up < own number. */
+typedef struct {
+    uint32_t name;
+    uint32_t up; /* the region around it, HEFT_NONE = none */
+} heft_part_t;
+
 /* A distinct stack: a frame, called from `up`.  up < own number.
  *
- *     0 root  1 its <interpreter>  2 thread  3 the thread's <interpreter>  4, 5, ... frames and further threads
+ *     0 root  1 its <interpreter>  2 thread  3 the thread's <interpreter>  4, 5, ... frames, regions, further threads
  *
- * The vertex behind a root or thread is always the <interpreter> frame under it: where that which has no frame goes.
- * Stacks of which only the innermost line was kept stand under a frame <paths cut> of their thread; those of which
- * nothing was kept are that frame. */
+ * Stacks begin at bases: the root, a thread, or a region of a thread (under the thread or the region around it).  The
+ * vertex behind a base is always the <interpreter> frame under it: where that which has no frame goes.  Stacks of which
+ * only the innermost line was kept stand under a frame <paths cut> of their base; those of which nothing was kept are
+ * that frame. */
 typedef struct {
     uint32_t up;
-    uint32_t frame;  /* HEFT_NONE for root and threads */
+    uint32_t frame;  /* HEFT_NONE for bases */
     uint32_t thread; /* index into the recording's threads; HEFT_NONE at the root */
+    uint32_t part;   /* index into the parts: the region that it is in, HEFT_NONE = none */
     uint32_t first;  /* child, 0 = none */
     uint32_t next;   /* sibling, 0 = none */
-    uint32_t cut;    /* root or thread that holds what found no room below it: its <paths cut>; else 0 */
+    uint32_t cut;    /* base that holds what found no room below it: its <paths cut>; else 0 */
     bool recursive;  /* recursion was folded onto it (HEFT_DETAIL_RECURSIVE) */
 } heft_vertex_t;
 
@@ -58,6 +66,9 @@ typedef struct {
     heft_text_t *names;   /* by number; text borrowed from the reader */
     uint32_t *name_ranks; /* place in the order of bytes */
     uint32_t name_n;
+
+    heft_part_t *parts;
+    uint32_t part_n;
 
     uint32_t *files; /* name of each; only files that appear in a frame, and 0 */
     uint32_t file_n;
@@ -75,10 +86,16 @@ typedef struct {
 bool heft_stacks_init(heft_stacks_t *stacks, const heft_reader_t *reader);
 void heft_stacks_done(heft_stacks_t *stacks);
 
-/* Is this vertex the root or a thread rather than a frame? */
+/* Is this vertex the root, a thread or a region rather than a frame? */
 static inline bool heft_stacks_is_base(const heft_stacks_t *stacks, uint32_t vertex)
 {
     return stacks->vertices[vertex].frame == HEFT_NONE;
+}
+
+/* Is it a region's base? */
+static inline bool heft_stacks_is_part(const heft_stacks_t *stacks, uint32_t vertex)
+{
+    return heft_stacks_is_base(stacks, vertex) && stacks->vertices[vertex].part != HEFT_NONE;
 }
 
 /* Was the way to this node not kept? */

@@ -44,22 +44,42 @@ static void grow(heft_strings_t *strings)
     }
 }
 
-uint32_t heft_strings_put(heft_strings_t *strings, heft_str_t s)
+static heft_str_t shorten(heft_str_t s)
 {
-    heft_ledger_t *ledger = strings->ledger;
-    if (s.bytes == 0)
-        return 0;
     if (s.bytes > HEFT_STRING_MAX) {
         s.bytes = HEFT_STRING_MAX;
         while (s.bytes > 0 && ((uint8_t)s.data[s.bytes] & 0xC0) == 0x80)
             s.bytes--; /* not inside a character */
     }
+    return s;
+}
+
+/* The slot that holds `s`, or the free one where it would stand. */
+static uint32_t slot_of(const heft_strings_t *strings, heft_str_t s)
+{
     uint32_t i = (uint32_t)hash_bytes(s.data, s.bytes) & strings->mask;
     for (; strings->slots[i] != 0; i = (i + 1) & strings->mask) {
         heft_str_t old = string_at(strings, strings->slots[i]);
         if (old.bytes == s.bytes && memcmp(old.data, s.data, s.bytes) == 0)
-            return strings->slots[i];
+            break;
     }
+    return i;
+}
+
+uint32_t heft_strings_find(const heft_strings_t *strings, heft_str_t s)
+{
+    return s.bytes == 0 ? 0 : strings->slots[slot_of(strings, shorten(s))];
+}
+
+uint32_t heft_strings_put(heft_strings_t *strings, heft_str_t s)
+{
+    heft_ledger_t *ledger = strings->ledger;
+    if (s.bytes == 0)
+        return 0;
+    s = shorten(s);
+    uint32_t i = slot_of(strings, s);
+    if (strings->slots[i] != 0)
+        return strings->slots[i];
     uint32_t offset = ledger->header->string_bytes;
     size_t end = offset + sizeof(uint32_t) + ((s.bytes + 3) & ~(size_t)3);
     if (strings->count >= SLOTS_MAX / 2 || end > HEFT_STRING_BYTES_MAX ||

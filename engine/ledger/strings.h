@@ -39,4 +39,7 @@ uint32_t heft_strings_put(heft_strings_t *strings, heft_str_t s);
 
 #define HEFT_STRING_MAX 4096u
 
+/* The same, but adds nothing: 0 when it is not there. */
+uint32_t heft_strings_find(const heft_strings_t *strings, heft_str_t s);
+
 #endif

@@ -9,6 +9,7 @@
 
 /* Keys of nodes that have no instruction are odd, so that they never equal an address of one. */
 #define ODD_KEY(x) (((uint64_t)(x) << 1) | 1)
+#define REGION_KEY(x) (ODD_KEY(x) | (uint64_t)1 << 63) /* a thread may import something of the same name */
 
 static uint32_t hash_of(uint32_t parent, uint64_t ip)
 {
@@ -63,6 +64,12 @@ static void grow_buckets(heft_tree_t *tree)
         if (tree->nodes[i].ip != 0)
             link_node(tree, i);
     }
+}
+
+/* Do stacks begin at this node: is it a thread or a region? */
+static bool is_base(const heft_tree_t *tree, uint32_t node)
+{
+    return tree->details[node].kind == HEFT_NODE_THREAD || tree->details[node].kind == HEFT_NODE_REGION;
 }
 
 /* The next node's number with both of its halves mapped, or 0. */
@@ -192,14 +199,14 @@ bool heft_tree_is_machinery(const heft_tree_t *tree, uint64_t ip)
 static uint32_t insert_flat(heft_tree_t *tree, uint32_t parent, uint64_t ip, const heft_frame_info_t *frame)
 {
     uint32_t unused = 0;
-    while (tree->details[parent].kind != HEFT_NODE_THREAD && parent > HEFT_TREE_ROOT)
+    while (!is_base(tree, parent) && parent > HEFT_TREE_ROOT)
         parent = tree->nodes[parent].parent;
     tree->header->flags |= HEFT_FLAG_PATHS_CUT;
     uint32_t node = heft_tree_probe(tree, parent, ip, &unused);
-    if (node == 0 && tree->details[parent].kind != HEFT_NODE_THREAD)
+    if (node == 0 && !is_base(tree, parent))
         return cut(tree, parent);
     if (node == 0)
-        node = heft_tree_insert(tree, parent, ip, frame); /* one level: it is a thread's child now */
+        node = heft_tree_insert(tree, parent, ip, frame); /* one level: it is a base's child now */
     if (node != parent)
         tree->details[node].flags |= HEFT_DETAIL_FLAT;
     return node;
@@ -216,8 +223,7 @@ HEFT_COLD uint32_t heft_tree_insert(heft_tree_t *tree, uint32_t parent, uint64_t
     if (target != 0 && !machinery && !frame->incomplete && tree->frames_kept == 0 &&
         tree->node_n >= HEFT_TREE_FOLD_CODE)
         return target; /* an alias for each way into a recursion would cost more than looking for it again */
-    if (target == 0 && tree->node_n >= HEFT_TREE_FLAT && !frame->import_switch &&
-        tree->details[parent].kind != HEFT_NODE_THREAD)
+    if (target == 0 && tree->node_n >= HEFT_TREE_FLAT && !frame->import_switch && !is_base(tree, parent))
         return insert_flat(tree, parent, ip, frame);
     uint32_t number = new_node(tree, machinery ? HEFT_TREE_ROOT : parent, ip, HEFT_NODE_FRAME);
     if (machinery && number == 0)
@@ -257,6 +263,27 @@ HEFT_COLD uint32_t heft_tree_import(heft_tree_t *tree, uint32_t import_switch, h
     number = new_node(tree, parent, key, HEFT_NODE_IMPORT);
     if (number == 0)
         return cut(tree, parent);
+    tree->details[number].what = string;
+    publish_node(tree, number);
+    return number;
+}
+
+HEFT_COLD uint32_t heft_tree_region(heft_tree_t *tree, uint32_t base, heft_str_t name)
+{
+    HEFT_ASSERT(is_base(tree, base));
+    bool is_room = tree->region_n < HEFT_REGIONS_MAX;
+    uint32_t unused = 0;
+    uint32_t string = is_room ? heft_strings_put(&tree->strings, name) : heft_strings_find(&tree->strings, name);
+    uint64_t key = REGION_KEY(string);
+    uint32_t number = heft_tree_probe(tree, base, key, &unused);
+    if (number != 0)
+        return number;
+    number = is_room ? new_node(tree, base, key, HEFT_NODE_REGION) : 0;
+    if (number == 0) {
+        tree->header->flags |= HEFT_FLAG_REGIONS_CUT;
+        return base;
+    }
+    tree->region_n++;
     tree->details[number].what = string;
     publish_node(tree, number);
     return number;

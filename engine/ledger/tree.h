@@ -17,9 +17,9 @@
  * program's text rather than by its depth, but mutual recursion over many functions can still make very many paths:
  * from HEFT_TREE_FOLD_CODE nodes on, a function that already stands on the path is folded as a whole (its instruction
  * becomes a sibling of the outermost activation) and no aliases are made for recursion any more.  From HEFT_TREE_FLAT
- * nodes on a new path keeps its innermost line only, directly under its thread (HEFT_FLAG_PATHS_CUT).  When the column
- * is full, or the disk, requests are charged to the parent and counted in header.cut_events.  Totals are exact in every
- * case.
+ * nodes on a new path keeps its innermost line only, directly under its thread or region (HEFT_FLAG_PATHS_CUT).  When
+ * the column is full, or the disk, requests are charged to the parent and counted in header.cut_events.  Totals are
+ * exact in every case.
  *
  * Plain trees (frames_kept != 0) answer for the innermost `frames_kept` frames, and nothing may change those: recursion
  * is not folded.  From HEFT_TREE_FOLD_CODE nodes on a path that is longer than that aliases the path of its innermost
@@ -83,6 +83,7 @@ typedef struct {
     uint32_t bucket_mask;
     uint32_t node_n;      /* = header->node_n */
     uint32_t frames_kept; /* 0: fold recursion; else see above.  Set before the first path is made */
+    uint32_t region_n;    /* nodes of regions */
     heft_ledger_t *ledger;
     heft_strings_t strings;
     heft_region_t bucket_region, memo_region;
@@ -159,6 +160,11 @@ uint32_t heft_tree_import(heft_tree_t *tree, uint32_t import_switch, heft_str_t 
 /* A new thread's node, child of the root; 0 when the column is full. */
 uint32_t heft_tree_thread(heft_tree_t *tree, uint64_t native_id, uint32_t flags);
 void heft_tree_name_thread(heft_tree_t *tree, uint32_t node, heft_str_t name);
+
+/* The node of the region `name` under `base`, a thread or the region around it: stacks inside the region begin there.
+ * `base` itself when there is no room, or when HEFT_REGIONS_MAX nodes of regions exist (names made of numbers). */
+#define HEFT_REGIONS_MAX 4096u
+uint32_t heft_tree_region(heft_tree_t *tree, uint32_t base, heft_str_t name);
 
 /* The number of the living code object at `address`, or 0. */
 uint32_t heft_tree_find_code(const heft_tree_t *tree, uint64_t address);

@@ -24,6 +24,9 @@ static void charge_nodes(heft_view_t *view, const heft_view_options_t *options, 
         HEFT_DCHECK(!heft_stacks_is_base(s, vertex));
         if (!(heft_view_file(view, vertex) & HEFT_VIEW_SHOWN))
             continue;
+        uint32_t part = s->vertices[vertex].part;
+        if (options->parts != NULL && !options->parts[part == HEFT_NONE ? s->part_n : part])
+            continue;
         heft_amount_add(&view->self[vertex], amount);
         heft_amount_add(&view->total, amount);
         if (heft_stacks_is_cut(s, n) || heft_stacks_is_nowhere(s, n))

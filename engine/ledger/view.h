@@ -21,6 +21,7 @@ typedef struct {
                                or to <paths cut> if there may be one */
     uint32_t keep;          /* mask of classes: drop what is charged to files of others */
     const uint8_t *pattern; /* for each file: drop what is charged to it when 0; NULL = drop nothing; borrowed */
+    const uint8_t *parts;   /* the same for each region, and last for what is in none */
 } heft_view_options_t;
 
 /* When blocks were asked for, from the start of the recording; first > last: never. */
@@ -83,6 +84,7 @@ typedef enum {
     HEFT_BY_MODULE,   /* key: name */
     HEFT_BY_THREAD,   /* key: index into the threads, HEFT_NONE for what belongs to none */
     HEFT_BY_STACK,    /* key: vertex */
+    HEFT_BY_REGION,   /* key: index into the parts, HEFT_NONE for what is in none; under: with the regions in it */
 } heft_by_t;
 
 typedef struct {
@@ -90,7 +92,7 @@ typedef struct {
     heft_amount_t under; /* what was allocated under the row's frames, each block once however often it recurs */
     heft_times_t times;  /* of `self` */
     uint32_t key;
-    uint32_t frame; /* first of the row's frames by rank; HEFT_NONE for threads */
+    uint32_t frame; /* first of the row's frames by rank; HEFT_NONE for threads and regions */
     uint32_t owner; /* LINE: the nearest own caller that carries most, as a frame; of a line of the standard library
                        that has none, the nearest caller outside of it; HEFT_NONE = own itself, or more of it has no
                        such caller at all */
@@ -114,8 +116,9 @@ void heft_rows_done(heft_rows_t *rows);
 
 typedef struct {
     uint32_t depth;
-    uint32_t frame;     /* HEFT_NONE: the root or a thread */
-    uint32_t thread;    /* HEFT_NONE: the root; of a thread row, and of frames below one, its index */
+    uint32_t frame;     /* HEFT_NONE: the root, a thread or a region */
+    uint32_t thread;    /* HEFT_NONE: the root; of a thread row, and of what stands below one, its index */
+    uint32_t part;      /* of a region row, and of what stands below one, its index; else HEFT_NONE */
     heft_amount_t self; /* of all rows they sum to the total */
     heft_amount_t under;
     bool recursive; /* recursion was folded onto the frame, on one of the row's stacks at least */

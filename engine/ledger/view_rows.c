@@ -39,6 +39,7 @@ static uint32_t key_count(const heft_stacks_t *s, heft_by_t by)
     case HEFT_BY_FILE: return s->file_n;
     case HEFT_BY_MODULE: return s->name_n;
     case HEFT_BY_THREAD: return s->reader->header.thread_n + 1; /* the last: no thread */
+    case HEFT_BY_REGION: return s->part_n + 1;                  /* likewise */
     default: return s->line_n;
     }
 }
@@ -289,6 +290,25 @@ static void sum_threads(group_t *g)
     g->rows[g->key_n - 1].key = HEFT_NONE;
 }
 
+static void sum_regions(group_t *g)
+{
+    const heft_view_t *view = g->view;
+    const heft_stacks_t *s = view->stacks;
+    heft_row_t *none = &g->rows[g->key_n - 1];
+    for (uint32_t v = 0; v < s->vertex_n; v++) {
+        uint32_t part = s->vertices[v].part;
+        heft_row_t *row = part == HEFT_NONE ? none : &g->rows[part];
+        heft_amount_add(&row->self, view->self[v]);
+        heft_times_add(&row->times, view->times[v]);
+        if (heft_stacks_is_part(s, v)) { /* what is under it holds no other base of the same region */
+            heft_amount_add(&row->under, view->under[v]);
+            g->shown[part] = 1;
+        }
+    }
+    none->under = none->self;
+    none->key = HEFT_NONE;
+}
+
 /* ---- order --------------------------------------------------------------------------------------------------- */
 
 /* A row with what decides its place: bytes, then the ranks of up to three frames, then its key. */
@@ -377,6 +397,8 @@ static bool rows_by_key(const heft_view_t *view, heft_by_t by, heft_rows_t *out)
         g.rows[k] = (heft_row_t){.times = HEFT_TIMES_NEVER, .key = k, .frame = HEFT_NONE, .owner = HEFT_NONE};
     if (ok && by == HEFT_BY_THREAD) {
         sum_threads(&g);
+    } else if (ok && by == HEFT_BY_REGION) {
+        sum_regions(&g);
     } else if (ok) {
         sum_self(&g);
         ok = walk(&g);

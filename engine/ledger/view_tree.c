@@ -40,7 +40,9 @@ static int compare_siblings(const void *pa, const void *pb)
 static uint64_t rank_of(const heft_stacks_t *s, uint32_t v)
 {
     const heft_vertex_t *vertex = &s->vertices[v];
-    return vertex->frame == HEFT_NONE ? UINT64_C(1) << 32 | vertex->thread : s->frames[vertex->frame].rank;
+    if (vertex->frame != HEFT_NONE)
+        return s->frames[vertex->frame].rank;
+    return vertex->part == HEFT_NONE ? UINT64_C(1) << 32 | vertex->thread : UINT64_C(2) << 32 | vertex->part;
 }
 
 /* Are there several threads that allocated?  Then each has a row.  What belongs to none counts as one more. */
@@ -69,7 +71,8 @@ static uint32_t collect(const heft_view_t *view, uint32_t v, bool threads, sibli
     for (uint32_t child = s->vertices[v].first; child != 0; child = s->vertices[child].next) {
         if (heft_amount_is_zero(view->under[child]))
             continue;
-        if (!threads && heft_stacks_is_base(s, child)) /* one level of them at most: no deep recursion */
+        if (!threads && heft_stacks_is_base(s, child) &&
+            !heft_stacks_is_part(s, child)) /* one level of them at most: no deep recursion */
             n = collect(view, child, true, siblings, n);
         else
             siblings[n++] = (sibling_t){view->under[child], rank_of(s, child), child};
@@ -89,6 +92,7 @@ static void write_out(const heft_view_t *view, heft_branches_t *tree, todo_t *to
         tree->branches[tree->branch_n++] = (heft_branch_t){.depth = t.depth,
                                                            .frame = vertex->frame,
                                                            .thread = threads ? vertex->thread : HEFT_NONE,
+                                                           .part = vertex->part,
                                                            .self = view->self[t.vertex],
                                                            .under = view->under[t.vertex],
                                                            .recursive = vertex->recursive};
@@ -198,7 +202,7 @@ static uint32_t move_up(inverted_t *t, row_t *row)
     for (uint32_t i = 0; i < row->item_n; i++) {
         item_t item = t->items[row->first + i];
         item.at = s->vertices[item.at].up;
-        bool is_thread = heft_stacks_is_base(s, item.at);
+        bool is_thread = heft_stacks_is_base(s, item.at) && !heft_stacks_is_part(s, item.at);
         if (is_thread && (!t->threads || item.at == 0)) {
             heft_amount_add(&row->branch.self, item.amount);
             continue;
@@ -226,7 +230,9 @@ static bool add_children(inverted_t *t, uint32_t row, uint32_t n)
         *child = (row_t){.first = first};
         child->branch.depth = t->rows[row].branch.depth + 1;
         child->branch.frame = vertex->frame;
-        child->branch.thread = vertex->frame == HEFT_NONE ? vertex->thread : HEFT_NONE;
+        bool is_part = heft_stacks_is_part(s, head->at);
+        child->branch.thread = vertex->frame == HEFT_NONE && !is_part ? vertex->thread : HEFT_NONE;
+        child->branch.part = is_part ? vertex->part : HEFT_NONE;
         for (; first < end && t->items[first].rank == head->rank; first++) {
             heft_amount_add(&child->branch.under, t->items[first].amount);
             child->branch.recursive |= s->vertices[t->items[first].at].recursive;
@@ -244,7 +250,7 @@ static bool open_rows(inverted_t *t)
     const heft_view_t *view = t->view;
     if (!grow_rows(t))
         return false;
-    t->rows[0] = (row_t){.branch = {.frame = HEFT_NONE, .thread = HEFT_NONE, .under = view->total}};
+    t->rows[0] = (row_t){.branch = {.frame = HEFT_NONE, .thread = HEFT_NONE, .part = HEFT_NONE, .under = view->total}};
     t->row_n = 1;
     for (uint32_t v = 0; v < view->stacks->vertex_n; v++) {
         if (!heft_amount_is_zero(view->self[v]))

@@ -74,6 +74,8 @@ HEFT_COLD static void compare_stacks(uint32_t *node, PyThreadState *ts)
 
 HEFT_INLINE uint32_t current_node(PyThreadState *ts)
 {
+    if (HEFT_UNLIKELY(heft_rec.regions) && heft_rec.context_version != ts->context_ver)
+        heft_regions_follow(ts);
     if (HEFT_UNLIKELY(heft_rec.full_walk))
         return heft_stack_full(heft_top_frame(ts), heft_rec.thread->node);
     uint32_t node = heft_stack_node(ts, heft_top_frame(ts), heft_rec.thread->node);
@@ -452,8 +454,11 @@ HEFT_INLINE bool record_small_fast(void *p, size_t n)
     __atomic_store_n(&heft_rec.lock.busy, 1, __ATOMIC_RELAXED);
     __asm__ volatile("" ::: "memory");
     heft_frame_t *top = heft_top_frame(ts);
-    if (HEFT_UNLIKELY(__atomic_load_n(&heft_rec.lock.attention, __ATOMIC_ACQUIRE) != 0 || top == NULL) ||
-        HEFT_UNLIKELY(--heft_rec.ticks < 0)) /* the long way reads the clock */
+    uint32_t attention = __atomic_load_n(&heft_rec.lock.attention, __ATOMIC_ACQUIRE);
+    if (HEFT_UNLIKELY(attention != 0) &&
+        (attention != HEFT_BIAS_WATCHFUL || heft_rec.context_version != ts->context_ver))
+        return false;
+    if (HEFT_UNLIKELY(top == NULL) || HEFT_UNLIKELY(--heft_rec.ticks < 0)) /* the long way reads the clock */
         return false;
     uint32_t parent = heft_stack_parent(top);
     uint32_t node = heft_tree_find(&heft_rec.tree, parent, heft_frame_ip(top)); /* 0 for parent 0 as well */
@@ -473,7 +478,7 @@ HEFT_INLINE bool record_free_fast(void *p)
         return false;
     __atomic_store_n(&heft_rec.lock.busy, 1, __ATOMIC_RELAXED);
     __asm__ volatile("" ::: "memory");
-    if (HEFT_UNLIKELY(__atomic_load_n(&heft_rec.lock.attention, __ATOMIC_ACQUIRE) != 0))
+    if (HEFT_UNLIKELY(__atomic_load_n(&heft_rec.lock.attention, __ATOMIC_ACQUIRE) & ~HEFT_BIAS_WATCHFUL))
         return false;
     uint32_t *word = heft_blocks_word_of(&heft_rec.blocks, (uintptr_t)p);
     if (HEFT_UNLIKELY(word == NULL || *word == 0))

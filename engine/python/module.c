@@ -15,6 +15,7 @@
 
 #include "python/boot.h"
 #include "python/recording.h"
+#include "python/regions.h"
 #include "python/session.h"
 #include "python/table.h"
 #include "python/traces.h"
@@ -63,6 +64,9 @@ static PyMethodDef methods[] = {
      "start(path, meta, force, folder, interval): record from now on; in memory if path is None, then its descriptor."},
     {"stop", heft_session_stop, METH_NOARGS, "Stop recording."},
     {"is_on", heft_session_is_on, METH_NOARGS, "Is a recording being made?"},
+    {"enter_region", (PyCFunction)(void (*)(void))heft_regions_enter, METH_FASTCALL,
+     "enter_region(owner, name): from now on this context is in a region of that name."},
+    {"leave_region", heft_regions_leave, METH_O, "leave_region(owner): it is where it was before."},
     {"create", heft_watch_create, METH_VARARGS,
      "create(path, meta, force, watcher, interval): make an empty recording."},
     {"add_source", heft_watch_add_source, METH_VARARGS, "add_source(path, blob): append the sources to a recording."},

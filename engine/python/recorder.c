@@ -95,7 +95,7 @@ HEFT_COLD static void name_thread(heft_thread_state_t *thread)
         return;
     PyObject *name = heft_instance_value(heft_frame_local(bottom, 0), heft_rec.name_attribute);
     if (name != NULL && PyUnicode_Check(name))
-        heft_tree_name_thread(&heft_rec.tree, thread->node, heft_codes_text(name, buffer));
+        heft_tree_name_thread(&heft_rec.tree, thread->root, heft_codes_text(name, buffer));
 }
 
 /* Is this the root of one thread other than the main one? */
@@ -133,7 +133,7 @@ HEFT_COLD heft_thread_state_t *heft_recorder_thread(PyThreadState *ts)
 {
     heft_thread_state_t *others = &heft_rec.threads[THREAD_STATES];
     if (ts == NULL) {
-        others->node = shared_root();
+        others->node = others->root = shared_root();
         return others;
     }
     uint32_t i = (uint32_t)(((uintptr_t)ts >> 4) * 0x9E3779B1u >> 8) % THREAD_STATES;
@@ -142,12 +142,13 @@ HEFT_COLD heft_thread_state_t *heft_recorder_thread(PyThreadState *ts)
         if (thread->ts == ts && thread->ts_id == ts->id)
             return thread;
         if (thread->ts == NULL || thread->ts == ts) {
-            *thread = (heft_thread_state_t){.ts = ts, .ts_id = ts->id, .node = new_root(ts)};
-            thread->renames = is_named_by_python(thread->node) ? RENAMES : 0;
+            uint32_t root = new_root(ts);
+            *thread = (heft_thread_state_t){.ts = ts, .ts_id = ts->id, .node = root, .root = root};
+            thread->renames = is_named_by_python(root) ? RENAMES : 0;
             return thread;
         }
     }
-    others->node = shared_root();
+    others->node = others->root = shared_root();
     others->ts = NULL;
     return others;
 }
@@ -160,6 +161,8 @@ HEFT_COLD void heft_recorder_switch(PyThreadState *ts)
     heft_rec.thread = heft_recorder_thread(ts);
     heft_rec.recent = heft_rec.thread->recent;
     heft_rec.ts = ts;
+    if (heft_rec.regions)
+        heft_regions_follow(ts);
 }
 
 /* ---- the clock --------------------------------------------------------------------------------------------------- */
@@ -348,6 +351,7 @@ void heft_recorder_begin(void)
     heft_recorder_t *rec = &heft_rec;
     rec->start_ns = monotonic_ns();
     rec->trials = rec->interval == 0 ? TRIALS : 0;
+    rec->regions = heft_regions_in_use() && rec->tree.frames_kept == 0;
     heft_recorder_set_careful();
     rec->ledger.header->state = HEFT_STATE_RUNNING;
     rec->on = true;
@@ -356,11 +360,12 @@ void heft_recorder_begin(void)
 
 void heft_recorder_set_careful(void)
 {
-    uint32_t *attention = &heft_rec.lock.attention;
-    if (heft_rec.full_walk || heft_rec.check || heft_rec.trials != 0 || heft_rec.expects_end || heft_rec.hides)
-        __atomic_fetch_or(attention, HEFT_BIAS_CAREFUL, __ATOMIC_RELAXED);
-    else
-        __atomic_fetch_and(attention, ~HEFT_BIAS_CAREFUL, __ATOMIC_RELAXED);
+    bool careful =
+        heft_rec.full_walk || heft_rec.check || heft_rec.trials != 0 || heft_rec.expects_end || heft_rec.hides;
+    uint32_t set = (careful ? HEFT_BIAS_CAREFUL : 0) | (heft_rec.regions ? HEFT_BIAS_WATCHFUL : 0);
+    uint32_t cleared = (HEFT_BIAS_CAREFUL | HEFT_BIAS_WATCHFUL) & ~set;
+    __atomic_fetch_or(&heft_rec.lock.attention, set, __ATOMIC_RELAXED);
+    __atomic_fetch_and(&heft_rec.lock.attention, ~cleared, __ATOMIC_RELAXED);
 }
 
 void heft_recorder_expect_end(void)

@@ -25,10 +25,11 @@
 /* What is known of a thread, by its thread state. */
 typedef struct {
     __m128i recent;   /* as heft_recorder_t.recent, while another thread runs */
-    uint32_t node;    /* root of its stacks */
+    uint32_t node;    /* root of its stacks: `root`, or the node of the region that it is in */
     uint32_t renames; /* looks at its name still to come */
     PyThreadState *ts;
     uint64_t ts_id; /* tells a new thread state from an old one at the same address */
+    uint32_t root;  /* its thread's node */
 } __attribute__((aligned(64))) heft_thread_state_t;
 
 typedef struct {
@@ -38,7 +39,8 @@ typedef struct {
     /* The thread's last four requests, newest first: low words of address >> 3.  Moved as a whole register: a wide load
      * right after a narrow store would wait until the store has left the core. */
     __m128i recent;
-    heft_bias_t lock;    /* CAREFUL while any of full_walk, check and trials is set */
+    heft_bias_t lock;         /* CAREFUL while any of full_walk, check, ... is set, WATCHFUL while `regions` is */
+    uint64_t context_version; /* of `ts` when its region was last looked up */
     uint32_t stamp_base; /* added to nodes in frames: HEFT_NODES_MAX times the number of the recording, modulo 1024 */
     ptrdiff_t tstate_offset; /* from the thread pointer to the current thread state's variable; 0 = ask (version.h) */
     int64_t ticks;           /* requests until the clock is read again */
@@ -51,6 +53,7 @@ typedef struct {
     bool full_walk;   /* do not trust stamps */
     bool check;       /* MEMHEFT_CHECK: compare every stack with the full walk */
     bool hides;       /* see heft_hooks_hide */
+    bool regions;     /* the program uses regions: look which one a thread is in, see regions.h */
     bool guest;       /* the lock is held from the guest's side: no interpreter lock */
     uint32_t trials;  /* requests still to be compared by the self-test */
     heft_ledger_t ledger;
@@ -106,7 +109,7 @@ void heft_recorder_forget(void);
 /* Read the clock.  Called every 64 requests and whenever something new happens. */
 void heft_recorder_tick(void);
 
-/* Set or clear the lock's CAREFUL, from the flags above. */
+/* Set or clear the lock's CAREFUL and WATCHFUL, from the flags above. */
 void heft_recorder_set_careful(void);
 
 /* Make heft_rec.thread the record of `ts`, on the owner's side of the lock. */
@@ -149,6 +152,15 @@ void heft_hooks_hide(bool hidden);
 
 /* An object was made of a block from a free list: if the block is known, it now belongs to the line that runs. */
 void heft_hooks_reuse(const void *block);
+
+/* ---- regions.c --------------------------------------------------------------------------------------------------- */
+
+/* Has this process entered a region before? */
+bool heft_regions_in_use(void);
+
+/* Set heft_rec.thread->node for the region that `ts`, whose record that is, is in.  For the holder of the main
+ * interpreter's lock, inside ours. */
+void heft_regions_follow(PyThreadState *ts);
 
 /* ---- selftest.c -------------------------------------------------------------------------------------------------- */
 

@@ -27,6 +27,7 @@ typedef struct {
     PyObject *frame_ids; /* tuple of int: i is i */
     PyObject *frames;    /* list, as View.frames */
     PyObject *files;     /* list of str */
+    PyObject *regions;   /* list of tuples of str */
 } HeftRecording;
 
 typedef struct {
@@ -156,6 +157,19 @@ static PyObject *make_frame(const HeftRecording *self, const heft_frame_t *frame
                 name_as_str(self, frame->module), imports ? name_as_str(self, frame->import) : Py_NewRef(Py_None));
 }
 
+/* The names of a region and of those around it, outermost first. */
+static PyObject *make_region(const HeftRecording *self, uint32_t part)
+{
+    const heft_stacks_t *s = &self->stacks;
+    Py_ssize_t n = 0;
+    for (uint32_t at = part; at != HEFT_NONE; at = s->parts[at].up)
+        n++;
+    PyObject *names = PyTuple_New(n);
+    for (uint32_t at = part; names != NULL && at != HEFT_NONE; at = s->parts[at].up)
+        fill(names, --n, name_as_str(self, s->parts[at].name));
+    return names;
+}
+
 static bool make_objects(HeftRecording *self)
 {
     const heft_stacks_t *s = &self->stacks;
@@ -163,12 +177,16 @@ static bool make_objects(HeftRecording *self)
     self->frame_ids = PyTuple_New(s->frame_n);
     self->frames = PyList_New(s->frame_n);
     self->files = PyList_New(s->file_n);
-    bool ok = self->names != NULL && self->frame_ids != NULL && self->frames != NULL && self->files != NULL;
+    self->regions = PyList_New(s->part_n);
+    bool ok = self->names != NULL && self->frame_ids != NULL && self->frames != NULL && self->files != NULL &&
+              self->regions != NULL;
     for (uint32_t i = 0; ok && i < s->frame_n; i++)
         ok = fill(self->frame_ids, i, PyLong_FromUnsignedLong(i)) &&
              fill(self->frames, i, make_frame(self, &s->frames[i]));
     for (uint32_t i = 0; ok && i < s->file_n; i++)
         ok = fill(self->files, i, name_as_str(self, s->files[i]));
+    for (uint32_t i = 0; ok && i < s->part_n; i++)
+        ok = fill(self->regions, i, make_region(self, i));
     return ok;
 }
 
@@ -206,6 +224,7 @@ static void recording_dealloc(PyObject *object)
     Py_XDECREF(self->frame_ids);
     Py_XDECREF(self->frames);
     Py_XDECREF(self->files);
+    Py_XDECREF(self->regions);
     heft_stacks_done(&self->stacks);
     heft_reader_close(&self->reader);
     PyObject_Free(object);
@@ -229,6 +248,11 @@ static PyObject *recording_source(PyObject *self, void *Py_UNUSED(closure))
 static PyObject *recording_files(PyObject *self, void *Py_UNUSED(closure))
 {
     return Py_NewRef(((HeftRecording *)self)->files);
+}
+
+static PyObject *recording_regions(PyObject *self, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(((HeftRecording *)self)->regions);
 }
 
 static PyObject *recording_header(PyObject *self, void *Py_UNUSED(closure))
@@ -365,12 +389,17 @@ static bool parse_span(int temporary, uint32_t *span)
     return false;
 }
 
-static bool check_files(const HeftRecording *self, const Py_buffer *classes, const Py_buffer *pattern)
+static bool check_lengths(const HeftRecording *self, const Py_buffer *classes, const Py_buffer *pattern,
+                          const Py_buffer *parts)
 {
     const uint8_t *class = classes->buf;
     Py_ssize_t n = self->stacks.file_n;
     if (classes->len != n || (pattern->buf != NULL && pattern->len != n)) {
         PyErr_Format(PyExc_ValueError, "classes and pattern need one byte for each of %zd files", n);
+        return false;
+    }
+    if (parts->buf != NULL && parts->len != (Py_ssize_t)self->stacks.part_n + 1) {
+        PyErr_SetString(PyExc_ValueError, "regions need one byte for each, and one more");
         return false;
     }
     for (Py_ssize_t i = 0; i < n; i++) {
@@ -404,19 +433,22 @@ static PyObject *recording_view(PyObject *object, PyObject *args)
     heft_view_options_t options = {0};
     const char *moment;
     int temporary, own;
-    Py_buffer classes = {0}, pattern = {0};
-    if (!PyArg_ParseTuple(args, "siy*pIz*:view", &moment, &temporary, &classes, &own, &options.keep, &pattern))
+    Py_buffer classes = {0}, pattern = {0}, parts = {0};
+    if (!PyArg_ParseTuple(args, "siy*pIz*|z*:view", &moment, &temporary, &classes, &own, &options.keep, &pattern,
+                          &parts))
         return NULL;
     PyObject *view = NULL;
     if (parse_moment(moment, &options.moment) && parse_span(temporary, &options.span) &&
-        check_files(self, &classes, &pattern)) {
+        check_lengths(self, &classes, &pattern, &parts)) {
         options.classes = classes.buf;
         options.own = own != 0;
         options.pattern = pattern.buf;
+        options.parts = parts.buf;
         view = make_view(self, &options);
     }
     PyBuffer_Release(&classes);
     PyBuffer_Release(&pattern);
+    PyBuffer_Release(&parts);
     return view;
 }
 
@@ -511,7 +543,8 @@ static PyObject *row_key(const HeftRecording *rec, heft_by_t by, const heft_rows
         return PACK(PyLong_FromUnsignedLong(f->file), name_as_str(rec, f->function), name_as_str(rec, f->module));
     case HEFT_BY_FILE: return PyLong_FromUnsignedLong(row->key);
     case HEFT_BY_MODULE: return name_as_str(rec, row->key);
-    case HEFT_BY_THREAD: return index_as_int(row->key);
+    case HEFT_BY_THREAD:
+    case HEFT_BY_REGION: return index_as_int(row->key);
     case HEFT_BY_STACK: return stack_of(rec, row->key);
     case HEFT_BY_LINE: break;
     }
@@ -550,12 +583,13 @@ static PyObject *row_as_tuple(const HeftRecording *rec, heft_by_t by, const heft
                 row_key(rec, by, rows, row), owner, time_as_int(row, row->times.first_ns),
                 time_as_int(row, row->times.last_ns), PyLong_FromUnsignedLongLong(row->owned.bytes),
                 by == HEFT_BY_STACK ? recursive_places(rec, row->key) : PyTuple_New(0),
-                error_as_int(row->self.bytes_variance), error_as_int(row->self.blocks_variance));
+                error_as_int(row->self.bytes_variance), error_as_int(row->self.blocks_variance),
+                index_as_int(by == HEFT_BY_STACK ? rec->stacks.vertices[row->key].part : HEFT_NONE));
 }
 
 static PyObject *view_rows(PyObject *object, PyObject *args)
 {
-    static const char *const names[] = {"line", "function", "file", "module", "thread", "stack"};
+    static const char *const names[] = {"line", "function", "file", "module", "thread", "stack", "region"};
     HeftView *self = (HeftView *)object;
     const char *name;
     size_t by = 0, by_n = sizeof names / sizeof *names;
@@ -589,10 +623,11 @@ static PyObject *view_tree(PyObject *object, PyObject *args)
     PyObject *list = PyList_New((Py_ssize_t)tree.branch_n);
     for (size_t i = 0; list != NULL && i < tree.branch_n; i++) {
         const heft_branch_t *b = &tree.branches[i];
-        PyObject *row = PACK(PyLong_FromUnsignedLong(b->depth), frame_as_int(self->recording, b->frame),
-                             index_as_int(b->thread), PyLong_FromUnsignedLongLong(b->self.bytes),
-                             PyLong_FromUnsignedLongLong(b->self.blocks), PyLong_FromUnsignedLongLong(b->under.bytes),
-                             PyLong_FromUnsignedLongLong(b->under.blocks), PyBool_FromLong(b->recursive));
+        PyObject *row =
+            PACK(PyLong_FromUnsignedLong(b->depth), frame_as_int(self->recording, b->frame), index_as_int(b->thread),
+                 PyLong_FromUnsignedLongLong(b->self.bytes), PyLong_FromUnsignedLongLong(b->self.blocks),
+                 PyLong_FromUnsignedLongLong(b->under.bytes), PyLong_FromUnsignedLongLong(b->under.blocks),
+                 PyBool_FromLong(b->recursive), index_as_int(b->part));
         if (!fill(list, (Py_ssize_t)i, row))
             Py_CLEAR(list);
     }
@@ -747,6 +782,7 @@ static PyGetSetDef recording_getset[] = {
     {"source", recording_source, NULL, "zlib stream of the source lines, or nothing", NULL},
     {"header", recording_header, NULL, "the header's numbers by name", NULL},
     {"files", recording_files, NULL, "file names by file id; 0 is <interpreter>", NULL},
+    {"regions", recording_regions, NULL, "names of each region, outermost first", NULL},
     {"threads", recording_threads, NULL, "(name or None, native id, started_ns) of each thread", NULL},
     {"timeline", recording_timeline, NULL,
      "(interval in ns, [(live bytes, resident bytes or None), ...]) from the start; None without points", NULL},
@@ -756,7 +792,7 @@ static PyGetSetDef recording_getset[] = {
 };
 
 static PyMethodDef recording_methods[] = {
-    {"view", recording_view, METH_VARARGS, "view(moment, temporary, classes, own, keep, pattern, /)"},
+    {"view", recording_view, METH_VARARGS, "view(moment, temporary, classes, own, keep, pattern, regions=None, /)"},
     {"pprof", recording_pprof, METH_VARARGS,
      "pprof(alloc, inuse, default_type, executable, comments, time_ns, duration_ns, /): not compressed"},
     {"speedscope", recording_speedscope, METH_VARARGS,
@@ -794,7 +830,7 @@ static PyGetSetDef view_getset[] = {
 };
 
 static PyMethodDef view_methods[] = {
-    {"rows", view_rows, METH_VARARGS, "rows(by, /): by line, function, file, module, thread or stack"},
+    {"rows", view_rows, METH_VARARGS, "rows(by, /): by line, function, file, module, thread, stack or region"},
     {"tree", view_tree, METH_VARARGS, "tree(inverted, /): rows in preorder, the root first"},
     {"collapsed", view_collapsed, METH_VARARGS, "collapsed(files, /): collapsed stacks, files called like this"},
     {NULL, NULL, 0, NULL},

@@ -152,8 +152,11 @@ static uint32_t caller_node(PyThreadState *holder)
     bool is_holder = holder != NULL && holder->interp == heft_rec.interp;
     heft_rec.guest = !is_holder; /* without the interpreter's lock no dict is looked into */
     heft_thread_state_t *thread = heft_recorder_thread(ts);
-    if (is_holder)
+    if (is_holder) {
         heft_rec.thread = thread;
+        if (heft_rec.regions)
+            heft_regions_follow(ts);
+    }
     uint32_t node = ts == NULL ? thread->node : heft_stack_full(heft_top_frame(ts), thread->node);
     heft_rec.guest = false;
     return node;

@@ -186,6 +186,22 @@ static HEFT_NOINLINE __attribute__((unused)) uint32_t heft_stack_walk(heft_frame
     return node;
 }
 
+/* Take the stamps out of a stack that begins at another root from now on.  Frames that are suspended elsewhere have
+ * none that count: they lose them when they go on. */
+static HEFT_COLD __attribute__((unused)) void heft_stack_forget(heft_frame_t *top)
+{
+    heft_frame_t *callee = NULL;
+    for (heft_frame_t *f = top; f != NULL; callee = f, f = f->previous) {
+        if (heft_frame_is_shim(f))
+            continue;
+        int depth = f->stacktop;
+        if (depth < 0)
+            f->stacktop = -1;
+        else if (called_inline(callee, f) && heft_is_slot(heft_slot(f, depth)))
+            heft_slot(f, depth) = 0;
+    }
+}
+
 /* The parent's node, or 0 if it has to be walked for: of a frame with a stamp, or of a new activation (which then gets
  * its stamp) whose caller's vacated slot knows. */
 HEFT_INLINE uint32_t heft_stack_parent(heft_frame_t *top)
@@ -306,6 +322,21 @@ static HEFT_NOINLINE __attribute__((unused)) uint32_t heft_stack_walk(const PyTh
             f->stackpointer->bits = heft_slot_of(node);
     }
     return node;
+}
+
+/* Take the stamps out of a stack that begins at another root from now on.  Frames that are suspended elsewhere have
+ * none that count: they lose them when they go on. */
+static HEFT_COLD __attribute__((unused)) void heft_stack_forget(heft_frame_t *top)
+{
+    heft_frame_t *callee = NULL;
+    for (heft_frame_t *f = top; f != NULL; callee = f, f = f->previous) {
+        if (heft_frame_is_shim(f))
+            continue;
+        if (is_stamped(f))
+            f->visited = 0;
+        else if (has_vacated_slot(f, callee) && heft_is_slot(f->stackpointer->bits))
+            f->stackpointer->bits = 0;
+    }
 }
 
 /* The parent's node if `top` is stamped, else 0. */

@@ -22,7 +22,8 @@ EXIT_UNKNOWN = -(2**31)
 SIGINT = 2
 
 FLAG_FULL_WALK, FLAG_JIT, FLAG_DISK_FULL, FLAG_FILE_GONE, FLAG_CONTRADICTION = 1, 2, 4, 8, 16
-FLAG_PATHS_CUT, FLAG_LATE_END = 32, 64
+FLAG_PATHS_CUT, FLAG_LATE_END, FLAG_REGIONS_CUT = 32, 64, 128
+REGIONS_KEPT = 4096  # HEFT_REGIONS_MAX
 PATHS_KEPT = 1 << 18  # HEFT_TREE_FLAT: of further call paths only the innermost line is kept
 ALL_CLASSES = 15
 
@@ -38,6 +39,7 @@ class Opened:
         self.totals = self.engine.totals
         self.files = self.engine.files
         self.threads = self.engine.threads
+        self.regions = self.engine.regions
         self._meta = _parse_meta(self.engine.meta)
 
     # -- the program -------------------------------------------------------------------------------------
@@ -184,9 +186,10 @@ class Opened:
         own: bool = False,
         keep: int = ALL_CLASSES,
         pattern: bytes | None = None,
+        regions: bytes | None = None,
     ) -> _engine.View:
         """One moment of it."""
-        return self.engine.view(moment, span, self.classes, own, keep, pattern)
+        return self.engine.view(moment, span, self.classes, own, keep, pattern, regions)
 
 
 def _parse_meta(data: bytes) -> dict[str, object]:

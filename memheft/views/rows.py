@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from memheft._engine import _By, _Row
 
 Json = dict[str, object]
-GROUPINGS = ("line", "function", "file", "module", "thread", "stack")
+GROUPINGS = ("line", "function", "file", "module", "thread", "region", "stack")
 IMPORTS_SHOWN = 3  # modules named beside a line that imports
 STACK_SHOWN = 16  # frames of a stack in a table
 OWNER_NEARLY_ALL = 0.9  # of a line's bytes: the calling line that carries so much is named without its share
@@ -83,12 +83,16 @@ class Rows:
             out["module"] = row[4] or None
         elif self.by == "thread":
             out |= self._thread_json(cast(int, row[4]))
+        elif self.by == "region":
+            out["region"] = self._region_json(cast(int, row[4]))
         else:
             stack = [self.frame_json(frame) for frame in cast("tuple[int, ...]", row[4])]
             for place in row[9]:
                 stack[place]["recursive"] = True
             out["stack"] = stack or [NO_FRAME]
             out |= self._thread_json(row[5])
+            if row[12] >= 0:
+                out["region"] = self._region_json(row[12])
         return out
 
     def frame_json(self, frame: int) -> Json:
@@ -111,6 +115,9 @@ class Rows:
         name, native, _ = self.recording.threads[thread]
         return {"thread": name, "thread_id": native or None}
 
+    def _region_json(self, region: int) -> list[str]:
+        return list(self.recording.regions[region]) if region >= 0 else []
+
     # -- tables ------------------------------------------------------------------------------------------
 
     def cells(self, row: _Row) -> Iterator[tuple[Cell, Cell]]:
@@ -127,8 +134,12 @@ class Rows:
             yield Place(cast(str, row[4]) or "(no module)"), ""
         elif self.by == "thread":
             yield Place(thread_name(self.recording, cast(int, row[4]))), ""
+        elif self.by == "region":
+            yield Place(region_name(self.recording, cast(int, row[4]))), ""
         else:
             yield from self._stack_cells(cast("tuple[int, ...]", row[4]), row[5], row[9])
+            if row[12] >= 0:
+                yield f"in region {region_name(self.recording, row[12])}", ""
 
     def source(self, row: _Row) -> str:
         """The source of a row that is a line."""
@@ -218,6 +229,7 @@ NO_PYTHON = "(no Python code was running)"
 NO_OWN = "(none of your own code was running)"
 RECURSIVE = " (recursive)"
 NOT_KEPT = "(call paths not kept)"
+NO_REGION = "(in no region)"
 NO_FRAME: Json = {
     "file": INTERPRETER,
     "line": None,
@@ -233,6 +245,11 @@ def thread_name(recording: Opened, thread: int) -> str:
         return "(unknown)"
     name, native, _ = recording.threads[thread]
     return clean(name) if name else f"thread {native}" if native else "(unnamed)"
+
+
+def region_name(recording: Opened, region: int) -> str:
+    """How a region is called, with those around it."""
+    return clean(" / ".join(recording.regions[region])) if region >= 0 else NO_REGION
 
 
 def others(rows: list[_Row]) -> tuple[int, int]:

@@ -477,7 +477,7 @@ static void test_details(void **state)
 {
     (void)state;
     REFUSE(r.details[3].kind = 0, AT_DETAILS, heft_detail_t, 3, kind);
-    REFUSE(r.details[3].kind = 6, AT_DETAILS, heft_detail_t, 3, kind);
+    REFUSE(r.details[3].kind = 7, AT_DETAILS, heft_detail_t, 3, kind);
     REFUSE(r.details[3].kind = HEFT_NODE_ROOT, AT_DETAILS, heft_detail_t, 3, what);
     REFUSE(r.details[3].kind = HEFT_NODE_THREAD, AT_DETAILS, heft_detail_t, 3, what); /* not below the root */
     REFUSE(r.details[2].what = 1, AT_DETAILS, heft_detail_t, 2, what);

@@ -1,0 +1,88 @@
+"""Naming the parts of a program, so that a recording can say what each of them weighs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+try:
+    from memheft._engine import enter_region, leave_region
+except ImportError:  # nothing can be recorded by this Python: there is nothing to name
+
+    def enter_region(_owner: object, _name: str, /) -> None:
+        """Do nothing."""
+
+    def leave_region(_owner: object, /) -> None:
+        """Do nothing."""
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Function = TypeVar("Function", bound="Callable[..., Any]")
+
+
+@overload
+def region(name: Function, /) -> Function: ...
+@overload
+def region(name: str, /) -> Region: ...
+def region(name: Any, /) -> Any:
+    """Name what is allocated while a block or a function runs.
+
+        with memheft.region("load"):
+            load()
+
+        @memheft.region("parse")            # or @memheft.region: the function's name
+        async def parse(): ...
+
+    `memheft report --by region` and `view.by("region")` then say what was allocated inside. A region within
+    another is its part: "load / parse".
+
+    Regions follow contextvars. Each thread is in its own, and so is each asyncio task: it begins in the region
+    that its creator was in, and keeps what it enters to itself. What is allocated for a task by others (its
+    results, say) belongs to them. A decorated generator is in the region while it runs, not while it waits at
+    a yield; a `with` block inside a generator is left only when it ends, as with every context variable.
+
+    Entering and leaving costs a fraction of a microsecond, and next to nothing when nothing is recorded. A
+    recording of a program that has entered a region costs a little more than others.
+
+    Names are for kinds of work, not for pieces of it: the first 4,096 regions of a recording (one in each
+    thread and in each other region counts) have numbers of their own. TypeError if `name` is no text,
+    ValueError if it is empty.
+    """
+    if callable(name) and not isinstance(name, str):
+        return Region(getattr(name, "__qualname__", type(name).__qualname__))(name)
+    return Region(name)
+
+
+class Region:
+    """A name for what is allocated inside: a context manager, or a decorator; as often, and in as many tasks, as one likes."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"a region's name is text, not {name!r}")
+        if not name:
+            raise ValueError("a region's name cannot be empty")
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self._name
+
+    def __repr__(self) -> str:
+        return f"memheft.region({self._name!r})"
+
+    def __enter__(self) -> Region:
+        enter_region(self, self._name)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        leave_region(self)
+
+    def __call__(self, function: Function) -> Function:
+        """Run the function inside the region."""
+        from memheft.wrapping import wrap
+
+        return wrap(function, self, stepwise=True, name="memheft.region")
