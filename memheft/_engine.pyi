@@ -15,8 +15,8 @@ _Row: TypeAlias = tuple[
 ]
 # file id, line (0: not known), column (0: not known), function, module, module that the line imports
 _Frame: TypeAlias = tuple[int, int, int, str, str, str | None]
-# depth, frame id or -1, thread index or -1, bytes, blocks, inclusive bytes, inclusive blocks, is it recursive,
-# region index or -1
+# depth, frame id or -1, thread index or -1, bytes, blocks, inclusive bytes, inclusive blocks, is it
+# recursive, region index or -1
 _TreeRow: TypeAlias = tuple[int, int, int, int, int, int, int, bool, int]
 # what is shown, its name, thread index (-1: of no thread, -2: of all), number of blocks in place of bytes
 _Profile: TypeAlias = tuple[View, bytes, int, bool]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Change(NamedTuple):
-    """What one line, function, file, module, thread or stack had before, has after, and the difference.
+    """What a line, function, file, module, thread, region or stack had before, has after, and the difference.
 
     Of a line that moved, the numbers of both sides; None on the side where it is not. What does not apply to
     a grouping is None.
@@ -32,6 +32,7 @@ class Change(NamedTuple):
     module: str | None = None
     thread: str | None = None
     thread_id: int | None = None
+    region: tuple[str, ...] | None = None  # names of regions, outermost first; () in none
     stack: tuple[Frame, ...] | None = None
     text_changed: bool = False  # the source of the line is another
 
@@ -116,8 +117,9 @@ class Difference:
 def _change(row: dict[str, Any]) -> Change:
     stack = row.get("stack")
     frames = None if stack is None else tuple(map(_frame, stack))
-    known = {name: row[name] for name in Change._fields if name in row and name != "stack"}
-    return Change(**known, stack=frames)
+    known = {name: row[name] for name in Change._fields if name in row and name not in ("stack", "region")}
+    region = row.get("region", None if stack is None else [])
+    return Change(**known, stack=frames, region=None if region is None else tuple(region))
 
 
 def _frame(frame: dict[str, Any]) -> Frame:

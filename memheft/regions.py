@@ -35,12 +35,12 @@ def region(name: Any, /) -> Any:
         async def parse(): ...
 
     `memheft report --by region` and `view.by("region")` then say what was allocated inside. A region within
-    another is its part: "load / parse".
+    another is its part: "load / parse". One directly within itself, as by recursion, is itself.
 
-    Regions follow contextvars. Each thread is in its own, and so is each asyncio task: it begins in the region
-    that its creator was in, and keeps what it enters to itself. What is allocated for a task by others (its
-    results, say) belongs to them. A decorated generator is in the region while it runs, not while it waits at
-    a yield; a `with` block inside a generator is left only when it ends, as with every context variable.
+    Regions follow contextvars. Each thread is in its own, and so is each asyncio task: it begins in the
+    region that its creator was in, and keeps what it enters to itself. A decorated generator is in the region
+    while it runs, not while it waits at a yield; a `with` block inside a generator is left only when it ends,
+    as with every context variable.
 
     Entering and leaving costs a fraction of a microsecond, and next to nothing when nothing is recorded. A
     recording of a program that has entered a region costs a little more than others.
@@ -55,7 +55,7 @@ def region(name: Any, /) -> Any:
 
 
 class Region:
-    """A name for what is allocated inside: a context manager, or a decorator; as often, and in as many tasks, as one likes."""
+    """A name for what is allocated inside: a context manager or a decorator, to use as often as you like."""
 
     __slots__ = ("_name",)
 

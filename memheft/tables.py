@@ -7,7 +7,7 @@ from functools import cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, cast, get_args, overload
 
-from memheft.views.names import CLASS_NAMES
+from memheft.views.names import CLASS_NAMES, REGION_SEPARATOR
 
 if TYPE_CHECKING:
     from memheft import _engine
@@ -37,7 +37,7 @@ class Frame(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What one line, function, file, module, thread or stack holds; None: does not apply, or is not known.
+    """What a line, function, file, module, thread, region or stack holds; None: not known or not apt.
 
     `bytes` and `blocks` are its own, `inclusive_bytes` and `inclusive_blocks` also what it called. Times are
     nanoseconds from the start, of the first and the last request of these blocks. Of a stack, `file`, `line`,
@@ -81,6 +81,7 @@ class View:
     _own: bool
     _keep: int
     _patterns: tuple[tuple[str, ...], ...]
+    _regions: tuple[tuple[str, ...], ...]
     _filters: tuple[str, ...]
     _limit: int | None
     _numbers: _engine.View | None
@@ -95,6 +96,7 @@ class View:
         self._own = False
         self._keep = EVERYTHING
         self._patterns = ()
+        self._regions = ()
         self._filters = ()
         self._limit = None
         self._numbers = None
@@ -104,7 +106,8 @@ class View:
         new = object.__new__(View)
         new._recording = self._recording
         new._moment, new._span, new._by, new._own = self._moment, self._span, self._by, self._own
-        new._keep, new._patterns, new._filters = self._keep, self._patterns, self._filters
+        new._keep, new._patterns, new._regions = self._keep, self._patterns, self._regions
+        new._filters = self._filters
         new._limit = self._limit
         new._numbers = self._numbers if same_numbers else None
         return new
@@ -112,7 +115,7 @@ class View:
     # -- other views of it -------------------------------------------------------------------------------
 
     def by(self, grouping: By) -> View:
-        """Group by line (what a view begins with), function, file, module, thread or stack."""
+        """Group by line (what a view begins with), function, file, module, thread, region or stack."""
         if grouping not in get_args(By):
             raise ValueError(f"a view is grouped by {_listed(get_args(By))}, not by {grouping!r}")
         self._engine()  # all groupings are made of the same numbers
@@ -126,12 +129,14 @@ class View:
         only: Code | Iterable[Code] | None = None,
         without: Code | Iterable[Code] | None = None,
         match: str | Iterable[str] | None = None,
+        region: str | Iterable[str] | None = None,
     ) -> View:
         """Keep only what some code allocated itself: shares are then of less, the sums become smaller.
 
         `only` and `without` take "own", "stdlib", "site-packages" or several of them. `match` takes one or
-        more parts of file names, or patterns for whole names if they have * ? or [. What was filtered before
-        stays filtered.
+        more parts of file names, or patterns for whole names if they have * ? or [. `region` takes one or
+        more names of regions, or patterns for names: what was allocated in them, and in regions in them. What
+        was filtered before stays filtered.
         """
         new = self._copy()
         if only is not None:
@@ -148,6 +153,10 @@ class View:
             patterns = (match,) if isinstance(match, str) else tuple(match)
             new._patterns += (patterns,)
             new._filters += tuple(f"--match={pattern}" for pattern in patterns)
+        if region is not None:
+            names = (region,) if isinstance(region, str) else tuple(region)
+            new._regions += (names,)
+            new._filters += tuple(f"--region={name}" for name in names)
         return new
 
     def own(self) -> View:
@@ -253,7 +262,11 @@ class View:
                     all(recording.names.matches(file, group) for group in self._patterns)
                     for file in recording.files
                 )
-            self._numbers = recording.view(self._moment, self._span, self._own, self._keep, pattern)
+            regions: bytes | None = None
+            if self._regions:
+                each = [recording.regions_like(names) for names in self._regions]
+                regions = bytes(map(all, zip(*each, strict=True)))
+            self._numbers = recording.view(self._moment, self._span, self._own, self._keep, pattern, regions)
         return self._numbers
 
     @cached_property
@@ -452,7 +465,7 @@ def _text_of(frame: Frame) -> str:
 
 
 def _region_text(row: Row) -> str | None:
-    return " / ".join(row.region) if row.region else None
+    return REGION_SEPARATOR.join(row.region) if row.region else None
 
 
 _Getter: TypeAlias = "Callable[[Row], int | str | None]"

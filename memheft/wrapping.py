@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
@@ -20,8 +20,8 @@ def wrap(function: Function, manager: Manager, *, stepwise: bool, name: str) -> 
     """Make a function that runs `function` inside `manager`, which is entered anew each time.
 
     Generators are inside from their first step to their end or close, or, `stepwise`, only while they run and
-    not while they wait at a yield. `name` is what the decorator is called; TypeError if it is given a class or
-    what is no function.
+    not while they wait at a yield. `name` is what the decorator is called; TypeError if it is given a class
+    or what is no function.
     """
     if not callable(function) or isinstance(function, type):
         raise TypeError(f"{name} decorates functions, not {function!r}")
@@ -33,8 +33,8 @@ def wrap(function: Function, manager: Manager, *, stepwise: bool, name: str) -> 
         made = _steps(function, manager) if stepwise else _generator(function, manager)
     else:
         made = _plain(function, manager)
-    wrapper: Function = functools.wraps(function)(made)
-    return wrapper
+    wrapper: Any = functools.wraps(function)(made)
+    return cast("Function", wrapper)
 
 
 _nothing: Manager = nullcontext()
@@ -71,7 +71,8 @@ def _generator(function: Callable[..., Any], manager: Manager) -> Callable[..., 
 def _steps(function: Callable[..., Any], manager: Manager) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         generator = function(*args, **kwargs)
-        resume, box = generator.send, [None]
+        resume = generator.send
+        box: list[Any] = [None]
         while True:
             try:
                 with manager:
@@ -97,7 +98,8 @@ def _async_generator(function: Callable[..., Any], outer: Manager, inner: Manage
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         with outer:
             generator = function(*args, **kwargs)
-            resume, box = generator.asend, [None]
+            resume = generator.asend
+            box: list[Any] = [None]
             try:
                 while True:
                     try:

@@ -274,6 +274,8 @@ HEFT_COLD uint32_t heft_tree_region(heft_tree_t *tree, uint32_t base, heft_str_t
     bool is_room = tree->region_n < HEFT_REGIONS_MAX;
     uint32_t unused = 0;
     uint32_t string = is_room ? heft_strings_put(&tree->strings, name) : heft_strings_find(&tree->strings, name);
+    if (tree->details[base].kind == HEFT_NODE_REGION && tree->details[base].what == string)
+        return base; /* recursion */
     uint64_t key = REGION_KEY(string);
     uint32_t number = heft_tree_probe(tree, base, key, &unused);
     if (number != 0)

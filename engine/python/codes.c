@@ -58,7 +58,7 @@ static bool equals(heft_str_t s, const char *text)
     return s.bytes == strlen(text) && memcmp(s.data, text, s.bytes) == 0;
 }
 
-/* Machinery that is not shown: what imports (importlib, zipimport) and what starts a program (runpy). */
+/* Machinery that is not shown: what imports (importlib, zipimport), what starts a program (runpy), and our decorators. */
 static uint32_t flags_of(heft_str_t file)
 {
     if (heft_rec.tree.frames_kept != 0)
@@ -71,7 +71,8 @@ static uint32_t flags_of(heft_str_t file)
         ends_with(file, "/importlib/util.py") || ends_with(file, "/importlib/__init__.py") ||
         ends_with(file, "/importlib/_bootstrap.py") || ends_with(file, "/importlib/_bootstrap_external.py"))
         return HEFT_CODE_IMPORT_MACHINERY;
-    if (equals(file, "<frozen runpy>") || ends_with(file, "/runpy.py"))
+    if (equals(file, "<frozen runpy>") || ends_with(file, "/runpy.py") || ends_with(file, "/memheft/wrapping.py") ||
+        ends_with(file, "/memheft/regions.py"))
         return HEFT_CODE_START_MACHINERY;
     return 0;
 }

@@ -175,7 +175,7 @@ def _paths(files: list[str]) -> tuple[str, str]:
 
 def _query(path: str, options: argparse.Namespace, span: int) -> Query:
     options.file, options.lines = path, None
-    return Query(open_recording(path), options, span)
+    return Query(open_recording(path), options, span, must_exist=False)
 
 
 def _judge(budget: Budget, query: Query, views: tuple[View, View]) -> Json:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SPANS = (1, 2, 4)
 CLASSES = ("own", "stdlib", "site-packages")
-GROUPINGS = ("line", "function", "file", "module", "thread", "stack")
+GROUPINGS = ("line", "function", "file", "module", "thread", "region", "stack")
 TITLES = {
     "peak": "at the peak",
     "live": "at the end",
@@ -57,6 +57,9 @@ def add_filters(made: Parser) -> None:
     which.add_argument(
         "--match", action="append", metavar="PATTERN", help="only files of this name; repeatable"
     )
+    which.add_argument(
+        "--region", action="append", metavar="NAME", help="only what was allocated in this region; repeatable"
+    )
 
 
 def join_temporary(args: Sequence[str]) -> list[str]:
@@ -92,9 +95,11 @@ def _span(text: str | None) -> int | None:
 
 
 class Query:
-    """What was asked of a recording."""
+    """What was asked of a recording; `must_exist`: a region that it has not is an error."""
 
-    def __init__(self, recording: Opened, options: argparse.Namespace, span: int) -> None:
+    def __init__(
+        self, recording: Opened, options: argparse.Namespace, span: int, must_exist: bool = True
+    ) -> None:
         from memheft.views.names import CLASS_NAMES, OTHER
 
         self.recording = recording
@@ -119,14 +124,26 @@ class Query:
             self.pattern = bytes(recording.names.matches(file, options.match) for file in recording.files)
             self.filters += [f"--match={pattern}" for pattern in options.match]
 
+        self.regions: bytes | None = None
+        if options.region:
+            self.regions = recording.regions_like(options.region)
+            if must_exist and not any(self.regions):
+                raise UsageError(
+                    f"no region of this recording is called {' or '.join(options.region)}",
+                    "memheft report --by region lists the regions",
+                    code="unknown-name",
+                )
+            self.filters += [f"--region={name}" for name in options.region]
+
     @property
     def drops_rows(self) -> bool:
         """Say whether a part of the memory is left out."""
-        return self.keep != 15 or self.pattern is not None
+        return self.keep != 15 or self.pattern is not None or self.regions is not None
 
     def view(self, moment: _Moment | None = None) -> _engine.View:
         """What was asked for, or another moment of it."""
-        return self.recording.view(moment or self.moment, self.span, self.own, self.keep, self.pattern)
+        moment = moment or self.moment
+        return self.recording.view(moment, self.span, self.own, self.keep, self.pattern, self.regions)
 
     def sum(self, view: _engine.View) -> str:
         """What there is of it, and when: the line that a report begins with."""

@@ -172,11 +172,11 @@ def _rows(query: Report, view: _engine.View, limit: int | None) -> None:
     rest = heavy[len(shown) :]
     estimated = query.recording.is_sampled
     columns = [Column("share"), Column("size"), *[Column("error")] * estimated, Column("blocks")]
-    inclusive = query.by in ("function", "file", "module") or (
+    inclusive = query.by in ("function", "file", "module", "region") or (
         query.by == "line" and (paper.width is None or paper.width >= 100)
     )
     if inclusive:
-        columns.append(Column("with calls"))
+        columns.append(Column("with regions inside" if query.by == "region" else "with calls"))
     columns.append(Column(query.by, "place"))
     owners = [rows.owner(row) for row in shown]
     apart = any(owners) and (paper.width is None or paper.width >= ROOM_FOR_CALLERS)
@@ -206,6 +206,8 @@ def _rows(query: Report, view: _engine.View, limit: int | None) -> None:
         what = "other" if len(rest) == 1 else "others"
         table.add(*numbers, f"({len(rest)} {what})", *[""] * (1 + apart))
     kind: Kind = "callers" if query.by == "stack" else "with calls" if inclusive else "sizes"
+    if query.by == "region":
+        kind = "sizes"
     _end(paper, query, view, table, "own" if query.own else kind)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from memheft.views import documents
+from memheft.views.names import REGION_SEPARATOR
 from memheft.views.rows import Json, Rows
 from memheft.views.text import well_formed
 
@@ -51,8 +52,16 @@ _NUMBERS = [
     _key(name, "int")
     for name in ("bytes", "blocks", "inclusive_bytes", "inclusive_blocks", "first_ns", "last_ns")
 ]
+
+
+def _region(row: Json) -> str | None:
+    names = cast("list[str]", row.get("region"))
+    return REGION_SEPARATOR.join(names) if names else None
+
+
 _FRAME = (_key("file"), _key("line", "int"), _key("function"), _key("module"))
 _THREAD = (_key("thread"), _key("thread_id", "int"))
+_REGION = Column("region", "text", _region)
 _KEYS: dict[_By, tuple[Column, ...]] = {
     "line": (
         *_FRAME,
@@ -66,12 +75,14 @@ _KEYS: dict[_By, tuple[Column, ...]] = {
     "file": (_key("file"),),
     "module": (_key("module"),),
     "thread": _THREAD,
+    "region": (_REGION,),
     "stack": (
         _site("file"),
         _site("line", "int"),
         _site("function"),
         _site("module"),
         *_THREAD,
+        _REGION,
         _key("stack", "stack"),
     ),
 }

@@ -135,6 +135,9 @@ class Diff:
         elif self.by == "module":
             for row in rows:
                 yield cast(str, row[4])
+        elif self.by == "region":
+            for row in rows:
+                yield self._region(side, cast(int, row[4]))
         else:
             threads = [*match.threads(side), None]  # -1: of no thread
             if self.by == "thread":
@@ -152,7 +155,14 @@ class Diff:
                             for frame, callee in zip(stack, callees, strict=False)
                             if callee not in folded
                         )
-                    yield threads[row[5]], tuple([frames[frame] for frame in stack])
+                    yield (
+                        threads[row[5]],
+                        self._region(side, row[12]),
+                        tuple([frames[frame] for frame in stack]),
+                    )
+
+    def _region(self, side: int, region: int) -> tuple[str, ...]:
+        return self.recordings[side].regions[region] if region >= 0 else ()
 
     # -- JSON --------------------------------------------------------------------------------------------
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from memheft.views import sizes
 from memheft.views.diff import Numbers, head, moved_place, numbers_json
 from memheft.views.matching import AFTER, BEFORE, Frame, Matching
-from memheft.views.rows import RECURSIVE, Json, Rows, thread_name
+from memheft.views.rows import RECURSIVE, Json, Rows
 from memheft.views.table import Cell, Column, Place, Table
+from memheft.views.tree import base_json, base_name
 
 if TYPE_CHECKING:
     from memheft._engine import View, _TreeRow
@@ -20,14 +21,15 @@ OWN, ALL = 0, 2  # in the numbers of a side: its own bytes and blocks, those wit
 
 
 class Branch:
-    """A line, or a thread, and what was called from it (inverted: what called it)."""
+    """A line, a thread or a region, and what was called from it (inverted: what called it)."""
 
-    __slots__ = ("children", "churn", "frames", "numbers", "parent", "recursive", "threads")
+    __slots__ = ("children", "churn", "frames", "numbers", "parent", "recursive", "regions", "threads")
 
     def __init__(self, parent: Branch | None) -> None:
         self.parent = parent
         self.frames = [-1, -1]  # of each side
         self.threads = [-1, -1]
+        self.regions = [-1, -1]
         self.numbers = [0, 0, 0, 0, 0, 0, 0, 0]  # OWN and ALL of the side before, then of the side after
         self.churn = 0  # the sum of all changes in it, whatever their sign: calls that moved cancel out
         self.recursive = False
@@ -40,6 +42,11 @@ class Branch:
     def after(self, what: int = ALL) -> Numbers:
         """Bytes and blocks of the side after."""
         return self.numbers[what + 4], self.numbers[what + 5]
+
+    @property
+    def side(self) -> int:
+        """Whose place is shown: the later's, if it is there."""
+        return AFTER if max(self.frames[AFTER], self.threads[AFTER], self.regions[AFTER]) >= 0 else BEFORE
 
     @property
     def delta(self) -> int:
@@ -69,7 +76,7 @@ class Tree:
         self.root = Branch(None)
         self._branches: list[Branch] = []  # parents first
         trees = [view.tree(inverted) for view in views]
-        has_threads = [any(row[1] < 0 < row[0] for row in tree) for tree in trees]
+        has_threads = [any(row[0] > 0 and row[1] < 0 and row[8] < 0 for row in tree) for tree in trees]
         for side, tree in enumerate(trees):
             rows: Iterable[_TreeRow] = tree
             # A side of a single thread has no rows for threads.  Where the other has, it gets one; inverted,
@@ -90,27 +97,31 @@ class Tree:
         if not isinstance(thread, int) or thread < 0:
             yield from tree
             return
-        for depth, frame, _, *numbers, recursive in tree:
-            yield (depth + (depth > 0), frame, -1, *numbers, recursive)  # type: ignore[misc]
+        for depth, frame, _, *numbers, recursive, region in tree:
+            yield (depth + (depth > 0), frame, -1, *numbers, recursive, region)  # type: ignore[misc]
             if depth == 0:
-                yield (1, -1, thread, 0, 0, *numbers[2:], False)  # type: ignore[misc]
+                yield (1, -1, thread, 0, 0, *numbers[2:], False, -1)  # type: ignore[misc]
 
     def _merge(self, side: int, tree: Iterable[_TreeRow], drop_threads: bool) -> None:
         keys = self._keys[side]
         threads: list[Hashable] = [("thread", name) for name in self.matching.threads(side)]
+        regions: list[Hashable] = [("region", names[-1]) for names in self.rows[side].recording.regions]
         folded = self.matching.folded(side)
         at, branches = side * 4, self._branches
         path = [self.root]
-        for depth, frame, thread, own, blocks, inclusive, inclusive_blocks, recursive in tree:
+        for depth, frame, thread, own, blocks, inclusive, inclusive_blocks, recursive, region in tree:
+            is_frame, is_region = frame >= 0, frame < 0 <= region
             del path[depth or 1 :]
             if depth == 0:
                 branch = self.root
-            elif frame < 0 and drop_threads:
+            elif drop_threads and not is_frame and not is_region:
                 branch = path[-1]
                 inclusive = inclusive_blocks = 0
             else:
                 parent = path[-1]
-                key = keys[frame] if frame >= 0 else threads[thread] if thread >= 0 else None
+                key = threads[thread] if thread >= 0 else None
+                if is_frame or is_region:
+                    key = keys[frame] if is_frame else regions[region]
                 if folded and self._is_one_function(parent, side, frame, folded):
                     # Without frames for comprehensions, their lines stand beside those of the function.
                     if self.inverted or key == keys[parent.frames[side]]:
@@ -128,8 +139,10 @@ class Tree:
                 else:
                     branch = found
                 path.append(branch)
-                if frame >= 0:
+                if is_frame:
                     branch.frames[side] = frame
+                elif is_region:
+                    branch.regions[side] = region
                 elif thread >= 0:
                     branch.threads[side] = thread
                 if recursive:
@@ -188,7 +201,7 @@ class Tree:
         return out + [(depth, child) for child in reversed(kept)]
 
     def _place_json(self, branch: Branch) -> Json:
-        side = AFTER if max(branch.frames[AFTER], branch.threads[AFTER]) >= 0 else BEFORE
+        side = branch.side
         rows = self.rows[side]
         out: Json = {}
         if branch.frames[side] >= 0:
@@ -204,11 +217,8 @@ class Tree:
                 out["text_changed"] = True
             if branch.recursive:
                 out["recursive"] = True
-        elif branch.threads[side] >= 0:
-            name, native, _ = rows.recording.threads[branch.threads[side]]
-            out |= {"thread": name, "thread_id": native or None}
         else:
-            out |= {"thread": None, "thread_id": None}
+            out |= base_json(rows, branch.threads[side], branch.regions[side])
         return out
 
     def table(self, fold: float, limit: int, width: int | None) -> Table:
@@ -268,11 +278,11 @@ class Tree:
         return entries
 
     def _place(self, branch: Branch, guides: str, has_source: bool) -> tuple[Cell, str]:
-        side = AFTER if max(branch.frames[AFTER], branch.threads[AFTER]) >= 0 else BEFORE
+        side = branch.side
         rows, frame = self.rows[side], branch.frames[side]
         if frame < 0:
-            name = thread_name(rows.recording, branch.threads[side])
-            return Place("", name=f"thread {name}", guides=guides), ""
+            name = base_name(rows.recording, branch.threads[side], branch.regions[side])
+            return Place("", name=name, guides=guides), ""
         tail = RECURSIVE if branch.recursive else ""
         if not has_source:
             tail = rows.frame_import(frame) + tail

@@ -109,6 +109,7 @@ def info(opened: Opened) -> Json:
             "codes": header["code_n"],
             "files": len(opened.files),
             "threads": len(opened.threads),
+            "regions": len(opened.regions),
         },
         "threads": [
             {"thread": name, "thread_id": native or None, "started_ns": started}

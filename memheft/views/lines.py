@@ -122,7 +122,7 @@ def _count(view: _engine.View, file: int, function: str | None) -> tuple[dict[in
     total = Line()
     path: list[int] = []  # for each ancestor: its line in the file, 0 if it stands elsewhere
     standing: dict[int, int] = {}  # how often a line stands on the path
-    for depth, frame, _, own, blocks, inclusive, inclusive_blocks, _ in view.tree(False):
+    for depth, frame, _, own, blocks, inclusive, inclusive_blocks, *_ in view.tree(False):
         while len(path) > depth:
             left = path.pop()
             if left:

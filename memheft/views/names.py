@@ -11,6 +11,7 @@ OWN, STDLIB, SITE, OTHER = range(4)
 CLASS_NAMES = {"own": OWN, "stdlib": STDLIB, "site-packages": SITE}
 INTERPRETER = "<interpreter>"
 PATHS_CUT = "<paths cut>"  # stands for the callers of lines whose callers were not kept
+REGION_SEPARATOR = " / "  # between the names of a region and of those in which it is
 
 _SITE_PART = re.compile(r".*/(?:site|dist)-packages/")
 _STDLIB_PART = re.compile(r".*/lib(?:64)?/python3(?:\.\d+t?)?/(?!(?:site|dist)-packages/)(?:lib-dynload/)?")

@@ -11,7 +11,9 @@ from memheft.views.recording import (
     FLAG_FULL_WALK,
     FLAG_JIT,
     FLAG_LATE_END,
+    FLAG_REGIONS_CUT,
     PATHS_KEPT,
+    REGIONS_KEPT,
     RUNNING,
     Opened,
 )
@@ -129,6 +131,8 @@ def of_losses(recording: Opened, view: _engine.View, bytes_of: str = "these byte
     if flags & FLAG_DISK_FULL or header["cut_events"]:
         full = "the disk was full" if flags & FLAG_DISK_FULL else "the tree of calls was full"
         out.append(f"{full}: {_misplaced(recording, view, bytes_of)}")
+    if flags & FLAG_REGIONS_CUT:
+        out.append(_REGIONS_CUT)
     if flags & FLAG_FILE_GONE:
         out.append("the recording's file was deleted or moved while the program ran")
     if flags & FLAG_CONTRADICTION:
@@ -145,6 +149,12 @@ def of_losses(recording: Opened, view: _engine.View, bytes_of: str = "these byte
 
 
 _CONTRADICTION = "the counters did not add up at the end: do not rely on the numbers; please report this"
+
+
+_REGIONS_CUT = (
+    f"more regions than a recording keeps ({REGIONS_KEPT:,}): what was allocated in later ones is counted "
+    "with the region around them"
+)
 
 
 def _lost(blocks: int) -> str:

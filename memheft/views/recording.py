@@ -12,9 +12,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from memheft import _engine
-from memheft.views.names import OWN, Names
+from memheft.views.names import OWN, REGION_SEPARATOR, Names
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from memheft._engine import _Moment
 
 CREATED, RUNNING, SEALED, CLOSED = 1, 2, 3, 4
@@ -93,6 +95,21 @@ class Opened:
     def has_own_code(self) -> bool:
         """Say whether any of its files is neither Python's nor of an installed package."""
         return OWN in self.classes
+
+    def regions_like(self, patterns: Sequence[str]) -> bytes:
+        """Say of each region, and last of what is in none, whether it is called like this, or in one that is.
+
+        A pattern is a name, or one with * ? or [, for a single region or for all of them: "request / *".
+        """
+        from fnmatch import fnmatchcase
+
+        def is_like(names: tuple[str, ...]) -> bool:
+            texts = (*names, REGION_SEPARATOR.join(names))
+            return any(
+                fnmatchcase(text, pattern) or text == pattern for text in texts for pattern in patterns
+            )
+
+        return bytes([*map(is_like, self.regions), False])
 
     # -- its end -----------------------------------------------------------------------------------------
 

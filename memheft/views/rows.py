@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from memheft.views import sizes
-from memheft.views.names import INTERPRETER, OWN, PATHS_CUT, STDLIB
+from memheft.views.names import INTERPRETER, OWN, PATHS_CUT, REGION_SEPARATOR, STDLIB
 from memheft.views.recording import Opened
 from memheft.views.sources import Sources
 from memheft.views.table import Cell, Place
@@ -82,7 +82,7 @@ class Rows:
         elif self.by == "module":
             out["module"] = row[4] or None
         elif self.by == "thread":
-            out |= self._thread_json(cast(int, row[4]))
+            out |= self.thread_json(cast(int, row[4]))
         elif self.by == "region":
             out["region"] = self._region_json(cast(int, row[4]))
         else:
@@ -90,7 +90,7 @@ class Rows:
             for place in row[9]:
                 stack[place]["recursive"] = True
             out["stack"] = stack or [NO_FRAME]
-            out |= self._thread_json(row[5])
+            out |= self.thread_json(row[5])
             if row[12] >= 0:
                 out["region"] = self._region_json(row[12])
         return out
@@ -109,7 +109,8 @@ class Rows:
             out["imports"] = imported
         return out
 
-    def _thread_json(self, thread: int) -> Json:
+    def thread_json(self, thread: int) -> Json:
+        """A thread as json.md defines it."""
         if not 0 <= thread < len(self.recording.threads):
             return {"thread": None, "thread_id": None}
         name, native, _ = self.recording.threads[thread]
@@ -249,7 +250,7 @@ def thread_name(recording: Opened, thread: int) -> str:
 
 def region_name(recording: Opened, region: int) -> str:
     """How a region is called, with those around it."""
-    return clean(" / ".join(recording.regions[region])) if region >= 0 else NO_REGION
+    return clean(REGION_SEPARATOR.join(recording.regions[region])) if region >= 0 else NO_REGION
 
 
 def others(rows: list[_Row]) -> tuple[int, int]:

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING
 from memheft.views import sizes
 from memheft.views.rows import RECURSIVE, Json, Rows, thread_name
 from memheft.views.table import Cell, Column, Place, Table
+from memheft.views.text import clean
 
 if TYPE_CHECKING:
     from memheft import _engine
+    from memheft.views.recording import Opened
 
 WIDE = 100  # columns from which there is room for the source
 
 
 @dataclass
 class Branch:
-    """A frame, or a thread, and what was called from it (inverted: what called it)."""
+    """A frame, a thread or a region, and what was called from it (inverted: what called it)."""
 
     depth: int
     frame: int
@@ -28,6 +30,7 @@ class Branch:
     inclusive: int
     inclusive_blocks: int = 0
     recursive: bool = False  # recursion was folded onto it
+    region: int = -1
     children: list[Branch] = field(default_factory=list)
     folded: int = 0  # children that are not shown
     folded_bytes: int = 0
@@ -45,7 +48,9 @@ def grow(view: _engine.View, inverted: bool, fold: float, limit: int) -> Branch:
     root = Branch(-1, -1, -1, 0, 0, view.total_bytes)
     path = [root]
     hidden_below = -1  # inside a folded branch: its depth
-    for level, frame, thread, own, blocks, inclusive, inclusive_blocks, recursive in view.tree(inverted):
+    for level, frame, thread, own, blocks, inclusive, inclusive_blocks, recursive, region in view.tree(
+        inverted
+    ):
         depth = level - 1  # the engine's first row is the root
         if depth < 0:
             continue
@@ -61,7 +66,7 @@ def grow(view: _engine.View, inverted: bool, fold: float, limit: int) -> Branch:
             parent.folded_blocks += inclusive_blocks
             hidden_below = depth
             continue
-        branch = Branch(depth, frame, thread, own, blocks, inclusive, inclusive_blocks, recursive)
+        branch = Branch(depth, frame, thread, own, blocks, inclusive, inclusive_blocks, recursive, region)
         parent.children.append(branch)
         path.append(branch)
     return root
@@ -136,7 +141,19 @@ def _cells(rows: Rows, branch: Branch, guides: str, has_source: bool) -> tuple[C
         if branch.is_twin and not has_source:
             tail = rows.frame_import(branch.frame) + tail
         return rows.frame_place(branch.frame, guides, tail), rows.frame_note(branch.frame, branch.is_twin)
-    return Place("", name=f"thread {thread_name(rows.recording, branch.thread)}", guides=guides), ""
+    return Place("", name=base_name(rows.recording, branch.thread, branch.region), guides=guides), ""
+
+
+def base_name(recording: Opened, thread: int, region: int) -> str:
+    """How the row of a thread reads, or of a region."""
+    if region >= 0:
+        return f"region {clean(recording.regions[region][-1])}"
+    return f"thread {thread_name(recording, thread)}"
+
+
+def base_json(rows: Rows, thread: int, region: int) -> Json:
+    """What JSON says of such a row."""
+    return {"region": rows.recording.regions[region][-1]} if region >= 0 else rows.thread_json(thread)
 
 
 def json_rows(rows: Rows, root: Branch) -> list[Json]:
@@ -170,9 +187,8 @@ def json_rows(rows: Rows, root: Branch) -> list[Json]:
             row |= rows.frame_json(branch.frame)
             if branch.recursive:
                 row["recursive"] = True
-        elif 0 <= branch.thread < len(rows.recording.threads):
-            name, native, _ = rows.recording.threads[branch.thread]
-            row |= {"thread": name, "thread_id": native or None}
+        else:
+            row |= base_json(rows, branch.thread, branch.region)
         out.append(row)
         if branch.folded:
             todo.append((branch, True))

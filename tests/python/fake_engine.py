@@ -46,8 +46,8 @@ HEADER = {
 
 Frame = tuple[int, int, int, str, str, str | None]
 Numbers = tuple[int, int]
-Row = tuple[int, int, int, int, object, int, None, None, int, tuple[int, ...], int, int]
-TreeRow = tuple[int, int, int, int, int, int, int, bool]
+Row = tuple[int, int, int, int, object, int, None, None, int, tuple[int, ...], int, int, int]
+TreeRow = tuple[int, int, int, int, int, int, int, bool, int]
 
 
 class EngineError(Exception):
@@ -70,6 +70,7 @@ class Recording:
         self.source = bytes.fromhex(data.get("source", ""))
         self.header: dict[str, int] = HEADER | data.get("header", {})
         self.threads = [tuple(thread) for thread in data.get("threads", [["MainThread", 4711, 0]])]
+        self.regions: list[tuple[str, ...]] = []
         self.stacks = data["stacks"]
         self.functions = [tuple(function) for function in data.get("functions", [])]
         self.files = [INTERPRETER]
@@ -89,8 +90,16 @@ class Recording:
                 self.totals[f"{name}_{unit}"] = sum(stack[key][i] for stack in self.stacks)
 
     def view(
-        self, moment: str, temporary: int, classes: bytes, own: bool, keep: int, pattern: bytes | None
+        self,
+        moment: str,
+        temporary: int,
+        classes: bytes,
+        own: bool,
+        keep: int,
+        pattern: bytes | None,
+        regions: bytes | None = None,
     ) -> View:
+        assert regions is None
         assert temporary in (1, 2, 4, 8)
         assert len(classes) == len(self.files)
         return View(self, moment, classes, own, keep, pattern)
@@ -191,7 +200,21 @@ class View:
             elif by == "stack":
                 shown, owner = key
             rows.append(
-                (numbers[0], numbers[1], numbers[2], numbers[3], shown, owner, None, None, owned, (), 0, 0)
+                (
+                    numbers[0],
+                    numbers[1],
+                    numbers[2],
+                    numbers[3],
+                    shown,
+                    owner,
+                    None,
+                    None,
+                    owned,
+                    (),
+                    0,
+                    0,
+                    -1,
+                )
             )
         rows.sort(key=lambda row: (-row[0], self._sort_name(by, row[4])))
         return rows
@@ -224,7 +247,7 @@ class View:
         while todo:
             node, depth = todo.pop()
             numbers = (node.bytes, node.blocks, node.inclusive, node.inclusive_blocks)
-            out.append((depth, node.frame, node.thread, *numbers, False))
+            out.append((depth, node.frame, node.thread, *numbers, False, -1))
             todo += [(child, depth + 1) for child in node.sorted()]
         return out
 

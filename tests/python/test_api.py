@@ -199,8 +199,9 @@ def test_async_generators() -> None:
             await asyncio.sleep(0)
             events.append("end")
 
+    kept = []  # nothing else does: not the wrapper either
+
     async def main() -> None:
-        kept = []
         generator = generate(N)
         assert not recorder_of(generate).is_on
         kept.append(await anext(generator))

@@ -11,7 +11,7 @@ from conftest import Workplace
 
 from memheft import _engine
 
-# What a program keeps of its regions itself, in a context variable of its own, against what the recording says.
+# What a program knows of its regions by a context variable of its own, against what the recording says.
 MODEL = """\
 import asyncio, contextvars, json, random, sys, threading
 import exact, memheft, work
@@ -27,7 +27,8 @@ class enter:
         self.name = name
     def __enter__(self):
         self.region.__enter__()
-        self.token = path.set(path.get() + (self.name,))
+        around = path.get()
+        self.token = path.set(around if around[-1:] == (self.name,) else around + (self.name,))
     def __exit__(self, *_):
         path.reset(self.token)
         self.region.__exit__(*_)
@@ -157,3 +158,428 @@ def test_a_model_agrees(workplace: Workplace, seed: int) -> None:
     header = _engine.Recording(str(workplace.folder / "model.heft")).header
     assert header["check_compared"] > 1000
     assert header["check_mismatches"] == 0
+
+
+RECORDED = """\
+import json, sys
+import exact, memheft, work
+def rows(recording, moment="live"):
+    view = getattr(recording, moment).filter(match="work.py").by("region")
+    return {"/".join(row.region): row.bytes for row in view if row.bytes}
+def say(*values):
+    json.dump(values, sys.stdout)
+places = iter(range(4000))
+def work_(size):
+    work.work(next(places), size)
+"""
+
+
+def test_functions_of_every_kind(workplace: Workplace) -> None:
+    said = run(
+        workplace,
+        RECORDED
+        + """
+import asyncio, inspect
+@memheft.region
+def plain(n):
+    work_(n)
+    return n
+@memheft.region("co")
+async def coroutine(n):
+    work_(n)
+    await asyncio.sleep(0)
+    work_(n)
+    return n
+@memheft.region("gen")
+def generator():
+    try:
+        got = yield 1
+        work_(got)
+        try:
+            yield 2
+        except KeyError:
+            work_(1 << 10)
+        yield 3
+        return "end"
+    finally:
+        work_(1 << 13)
+@memheft.region("agen")
+async def agen():
+    try:
+        got = yield 1
+        work_(got)
+        await asyncio.sleep(0)
+        try:
+            yield 2
+        except KeyError:
+            work_(1 << 11)
+        yield 3
+    finally:
+        work_(1 << 14)
+async def main():
+    out = [await coroutine(600)]
+    a = agen()
+    out.append(await anext(a))
+    work_(5000)
+    out.append(await a.asend(700))
+    out.append(await a.athrow(KeyError))
+    await a.aclose()
+    return out
+with memheft.record() as recording:
+    out = [plain(500)]
+    g = generator()
+    out += [next(g), g.send(800)]
+    work_(6000)
+    out.append(g.throw(KeyError))
+    try:
+        next(g)
+    except StopIteration as end:
+        out.append(end.value)
+    h = generator()
+    next(h)
+    del h
+    out += asyncio.run(main())
+kinds = [inspect.iscoroutinefunction(coroutine), inspect.isgeneratorfunction(generator)]
+kinds.append(inspect.isasyncgenfunction(agen))
+say(rows(recording), out, kinds, plain.__name__, plain.__qualname__)
+""",
+    )
+    found, out, kinds, name, qualname = said
+    assert found == {
+        "": 11000,
+        "plain": 500,
+        "co": 1200,
+        "gen": 800 + (1 << 10) + (1 << 13) * 2,
+        "agen": 700 + (1 << 11) + (1 << 14),
+    }
+    assert out == [500, 1, 2, 3, "end", 600, 1, 2, 3]
+    assert kinds == [True, True, True]
+    assert (name, qualname) == ("plain", "plain")
+
+
+def test_nothing_is_kept_alive(workplace: Workplace) -> None:
+    said = run(
+        workplace,
+        RECORDED
+        + """
+import gc, weakref
+gc.disable()
+class Thing: pass
+class Error(Exception): pass
+@memheft.region("gen")
+def generator():
+    while True:
+        got = yield Thing()
+        del got
+dead = []
+g = generator()
+thing = next(g)
+dead.append(weakref.ref(thing)); del thing
+sent = Thing()
+dead.append(weakref.ref(sent))
+g.send(sent); del sent
+@memheft.region("raises")
+def raises():
+    try:
+        yield
+    except Error:
+        pass
+    yield
+h = raises(); next(h)
+error = Error()
+dead.append(weakref.ref(error))
+h.throw(error); del error
+region = memheft.region("held")
+with memheft.region("around"):
+    with region:
+        dead.append(weakref.ref(generator))
+del region
+say([one() is None for one in dead])
+""",
+    )
+    assert said == [[True, True, True, False]]
+
+
+def test_a_recording_begins_and_ends_inside(workplace: Workplace) -> None:
+    said = run(
+        workplace,
+        RECORDED
+        + """
+out = []
+recorder = memheft.record()
+with memheft.region("outer"):
+    recorder.start()
+    work_(500)
+    with memheft.region("inner"):
+        work_(600)
+        first = recorder.stop()
+        work_(700)
+        second = recorder.start()
+        work_(800)
+    work_(900)
+work_(1000)
+recorder.stop()
+with memheft.record() as third:
+    work_(1100)
+say(rows(first), rows(second), rows(third))
+""",
+    )
+    assert said == [
+        {"outer": 500, "outer/inner": 600},
+        {"outer/inner": 800, "outer": 900, "": 1000},
+        {"": 1100},
+    ]
+
+
+def test_leaving_out_of_order_and_elsewhere(workplace: Workplace) -> None:
+    said = run(
+        workplace,
+        RECORDED
+        + """
+import contextvars
+with memheft.record() as recording:
+    a, b = memheft.region("a"), memheft.region("b")
+    a.__enter__(); b.__enter__()
+    a.__exit__(None, None, None)
+    work_(500)
+    b.__exit__(None, None, None)
+    work_(600)
+    b.__exit__(None, None, None)            # once too often
+    c = memheft.region("c")
+    contextvars.copy_context().run(c.__enter__)
+    c.__exit__(None, None, None)            # in a context that has never entered it
+    work_(700)
+    with a, a, b, a:                        # the same one, as often as one likes
+        work_(800)
+    work_(900)
+    with memheft.region("n\\u00e4me \\U0001f600/ x"):
+        work_(1000)
+say(rows(recording))
+""",
+    )
+    assert said == [{"b": 500, "": 600 + 700 + 900, "a/b/a": 800, "näme \U0001f600/ x": 1000}]
+
+
+def test_very_many_and_very_deep(workplace: Workplace) -> None:
+    said = run(
+        workplace,
+        RECORDED
+        + """
+from contextlib import ExitStack
+with memheft.record("many.heft") as recording:
+    with ExitStack() as stack:
+        for i in range(70):                 # the outermost 64 count
+            stack.enter_context(memheft.region(f"deep{i}"))
+        work_(500)
+    with memheft.region("many"):
+        for i in range(5000):
+            with memheft.region(f"r{i}"):
+                work.work(100 + i % 3000, 600) if i < 3000 else None
+                bytes(600)
+        work_(700)
+deep = [row.region for row in recording.live.filter(match="work.py").by("region") if row.bytes == 500]
+say(len(deep[0]), deep[0][0], deep[0][-1], rows(recording).get("many"), str(recording.live).splitlines()[-1])
+""",
+    )
+    assert said[:3] == [64, "deep0", "deep63"]
+    assert said[3] == 700
+    assert "4,096" in said[4]
+    shown = workplace.memheft("report", "many.heft", "--by", "region")
+    assert shown.code == 0
+    assert "more regions than a recording keeps" in shown.out + shown.err
+
+
+def test_names(workplace: Workplace) -> None:
+    said = run(
+        workplace,
+        RECORDED
+        + """
+out = []
+for bad in (None, 5, b"bytes", "", int):
+    try:
+        memheft.region(bad)
+        out.append(None)
+    except (TypeError, ValueError) as error:
+        out.append(f"{type(error).__name__}: {error}")
+out.append(repr(memheft.region("x")))
+out.append(memheft.region("x").name)
+say(out)
+""",
+    )
+    assert said == [
+        [
+            "TypeError: a region's name is text, not None",
+            "TypeError: a region's name is text, not 5",
+            "TypeError: a region's name is text, not b'bytes'",
+            "ValueError: a region's name cannot be empty",
+            "TypeError: memheft.region decorates functions, not <class 'int'>",
+            "memheft.region('x')",
+            "x",
+        ]
+    ]
+
+
+def test_a_sample_has_regions(workplace: Workplace) -> None:
+    said = run(
+        workplace,
+        """\
+import json, sys, threading
+import memheft
+kept = []
+def work(n):
+    for _ in range(n):
+        kept.append(bytes(4000))
+def thread():
+    with memheft.region("thread"):
+        work(1000)
+with memheft.record(sample=20000) as recording:
+    work(1000)
+    with memheft.region("a"):
+        work(2000)
+        with memheft.region("b"):
+            work(4000)
+    t = threading.Thread(target=thread)
+    t.start(); t.join()
+json.dump({"/".join(row.region): row.bytes for row in recording.live.by("region")}, sys.stdout)
+""",
+    )
+    # the standard error of the smallest, 4 MB in samples of 20 kB, is 7 %
+    expected = {"": 4e6, "a": 8e6, "a/b": 16e6, "thread": 4e6}
+    assert set(said) == set(expected)
+    for name, size in expected.items():
+        assert abs(said[name] - size) < 0.45 * size
+
+
+PROGRAM = """\
+import threading
+import memheft
+kept = []
+def load(n):
+    kept.append(bytearray(n))
+def thread():
+    with memheft.region("load"):
+        load(200_000)
+load(50_000)
+with memheft.region("load"):
+    load(100_000)
+    with memheft.region("parse"):
+        load(400_000)
+t = threading.Thread(target=thread, name="loader")
+t.start()
+t.join()
+"""
+
+
+@pytest.fixture
+def recorded(workplace: Workplace) -> Workplace:
+    workplace.record(PROGRAM)
+    return workplace
+
+
+def test_report_by_region(recorded: Workplace) -> None:
+    rows = recorded.memheft("report", "app.heft", "--by", "region", "--json").json["rows"]
+    found = {tuple(row["region"]): (row["bytes"], row["inclusive_bytes"]) for row in rows}
+    assert set(found) == {(), ("load",), ("load", "parse")}
+    assert tools.is_about((found["load",][0], 0), 300_000, 0, 3)
+    assert tools.is_about((found["load",][1], 0), 700_000, 0, 3)
+    text = recorded.memheft("report", "app.heft", "--by", "region").out
+    assert "load / parse" in text
+    assert "(in no region)" in text
+    assert "with regions inside" in text
+
+
+def test_report_of_a_region(recorded: Workplace) -> None:
+    def total(*words: str) -> int:
+        document = recorded.memheft("report", "app.heft", "--json", *words).json
+        assert document["view"]["filters"] == [f"--region={word}" for word in words[1::2]]
+        size: int = document["totals"]["bytes"]
+        assert size == sum(row["bytes"] for row in document["rows"])
+        return size
+
+    assert 700_000 <= total("--region", "load") < 705_000
+    assert 400_000 <= total("--region", "parse") < 401_000
+    assert 400_000 <= total("--region", "l* / parse") < 401_000
+    assert total("--region", "load / parse") == total("--region", "parse")
+    assert total("--region", "load", "--region", "parse") == total("--region", "load")
+    wrong = recorded.memheft("report", "app.heft", "--region", "nope")
+    assert wrong.code == 2
+    assert wrong.err == (
+        "memheft: error: no region of this recording is called nope "
+        "(memheft report --by region lists the regions)\n"
+    )
+
+
+def test_tree_and_stacks_name_them(recorded: Workplace) -> None:
+    rows = recorded.memheft("report", "app.heft", "--tree", "--json").json["rows"]
+    path: list[str] = []
+    found = {}
+    for row in rows:
+        del path[row["depth"] :]
+        path.append(
+            f"region {row['region']}" if "region" in row else f"{row.get('thread') or row.get('line')}"
+        )
+        if row.get("function") == "load" and row["bytes"]:
+            found["; ".join(path)] = row["bytes"]
+    (loader,) = (key for key in found if key.startswith("loader; region load; "))
+    assert {key: size // 10_000 for key, size in found.items()} == {
+        "MainThread; 9; 5": 5,
+        "MainThread; region load; 11; 5": 10,
+        "MainThread; region load; region parse; 13; 5": 40,
+        loader: 20,
+    }
+    text = recorded.memheft("report", "app.heft", "--tree").out
+    assert "region load" in text
+    assert "region parse" in text
+    inverted = recorded.memheft("report", "app.heft", "--tree", "--inverted").out
+    assert inverted.index("region parse") < inverted.index("region load")
+    stacks = recorded.memheft("report", "app.heft", "--by", "stack").out
+    assert "in region load / parse" in stacks
+
+
+def test_diff_by_region(recorded: Workplace) -> None:
+    (recorded.folder / "app.heft").rename(recorded.folder / "old.heft")
+    recorded.record(PROGRAM.replace("400_000", "900_000").replace('"parse"', '"new"'))
+    rows = recorded.memheft("diff", "old.heft", "app.heft", "--by", "region", "--json").json["rows"]
+    found = {tuple(row["region"]): round(row["bytes_delta"], -5) for row in rows}
+    assert found[("load", "new")] == 900_000
+    assert found[("load", "parse")] == -400_000
+    assert found[("load",)] == 0
+    tree = recorded.memheft("diff", "old.heft", "app.heft", "--tree").out
+    assert "region new" in tree
+    assert "region parse" in tree
+    assert recorded.memheft("diff", "old.heft", "app.heft", "--region", "new").code == 0
+
+
+def test_arrow_and_csv(recorded: Workplace) -> None:
+    text = recorded.memheft("export", "app.heft", "--by", "region", "--format", "csv", "-o", "-").out
+    head, *rows = text.splitlines()
+    assert head.endswith(",region")
+    assert {row.rpartition(",")[2] for row in rows} == {"", "load", "load / parse"}
+    stacks = recorded.memheft("export", "app.heft", "--by", "stack", "--format", "csv", "-o", "-").out
+    assert "load / parse" in stacks
+    collapsed = recorded.memheft("export", "app.heft", "--format", "collapsed", "-o", "-").out
+    assert "region load;region parse;" in collapsed
+
+
+def test_a_forked_child_goes_on(workplace: Workplace) -> None:
+    said = run(
+        workplace,
+        RECORDED
+        + """
+import os
+with memheft.record() as recording:
+    with memheft.region("a"):
+        work_(500)
+        pid = os.fork()
+        if pid == 0:
+            with memheft.region("b"):
+                work_(600)
+            with memheft.record("child.heft") as own:
+                work_(800)
+            os._exit(0 if rows(own) == {"a": 800} else 1)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        work_(700)
+say(rows(recording), status)
+""",
+    )
+    assert said == [{"a": 1200}, 0]

@@ -483,7 +483,7 @@ def paths(files: list[str], view: Any, inverted: bool) -> dict[tuple[Any, ...], 
     """The tree as a path from the root to each row."""
     out = {}
     path: list[Any] = []
-    for depth, frame, thread, *numbers, _ in view.tree(inverted):
+    for depth, frame, thread, *numbers, _, _ in view.tree(inverted):
         del path[depth:]
         named = view.frames[frame] if frame >= 0 else None
         # Columns and instructions of one line are one row.
