@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from memheft.recording import Recording, open  # noqa: A004
     from memheft.regions import Region, region
     from memheft.tables import Frame, Row, View
+    from memheft.timeline import Point, Timeline
 
 __all__ = [
     "Change",
@@ -25,11 +26,13 @@ __all__ = [
     "Error",
     "FormatError",
     "Frame",
+    "Point",
     "Recorder",
     "Recording",
     "RecordingError",
     "Region",
     "Row",
+    "Timeline",
     "View",
     "__version__",
     "open",
@@ -52,6 +55,8 @@ _HOMES = {
     "Frame": "tables",
     "Row": "tables",
     "View": "tables",
+    "Point": "timeline",
+    "Timeline": "timeline",
 }
 
 if not TYPE_CHECKING:  # to a type checker, what is not above is an error

@@ -13,6 +13,7 @@ import errno
 import os
 import sys
 
+from memheft import note
 from memheft.program import DEFAULT_NAME, Program, interval_of, scripts_folder
 
 TYPE_CHECKING = False  # as in typing, without importing it
@@ -81,6 +82,8 @@ def start() -> None:
         return
     if not _engine.boot(path, None if settings.quiet else _hint(path)):
         os.unlink(path)
+    elif not settings.quiet and not note.is_of_caller():
+        note.write(path)
 
 
 def _is_memheft(this: Program) -> bool:

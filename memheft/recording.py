@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from memheft import loading, program
 from memheft.errors import FormatError, RecordingError
 from memheft.tables import View
+from memheft.timeline import Timeline
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -119,6 +120,11 @@ class Recording:
     def rss_peak_bytes(self) -> int | None:
         """The resident peak of the process, if it was raised meanwhile; None if it is not known."""
         return self._opened().known("rss_peak_bytes")
+
+    @property
+    def timeline(self) -> Timeline:
+        """Live and resident memory over time, from the start to the end, or to now."""
+        return Timeline._of(self._opened())
 
     def to_dict(self) -> dict[str, object]:
         """What it is, as `memheft info --json` writes it (docs/reference/json.md)."""

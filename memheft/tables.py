@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
-from operator import attrgetter
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, cast, get_args, overload
 
-from memheft.views.names import CLASS_NAMES, REGION_SEPARATOR
+from memheft.views.names import CLASS_NAMES
 
 if TYPE_CHECKING:
     from memheft import _engine
-    from memheft._engine import _Column, _Moment, _Row
+    from memheft._engine import _Moment, _Row
     from memheft.difference import Difference
     from memheft.views.recording import Opened
     from memheft.views.rows import Json, Rows
@@ -234,22 +233,14 @@ class View:
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """The rows as an Arrow stream: pyarrow.table(view), polars.DataFrame(view), DuckDB, pandas.
 
-        Columns are named as in JSON; a frame is several, `stack` and `imports` are one text each: frames from
-        the root on, joined by ;, modules joined by blanks. Raises MemoryError if a column is over 2 GiB.
+        Columns are those of `memheft export` to CSV, named as in JSON; a frame is several, `stack` and
+        `imports` are one text each: frames from the root on, joined by ;, modules joined by blanks. Raises
+        MemoryError if a column is over 2 GiB.
         """
         from memheft import _engine
+        from memheft.views import columns
 
-        rows = list(self)
-        columns: list[_Column] = []
-        for name, get in _NUMBERS:
-            columns.append((name, "int64", list(map(get, rows))))
-        for name, cell in _CELLS[self._by]:
-            cells = list(map(cell, rows))
-            if name.endswith(_WHOLE):
-                columns.append((name, "int64", cast("list[int | None]", cells)))
-            else:
-                columns.append((name, "utf8", cast("list[str | None]", cells)))
-        return _engine.arrow_stream(columns)
+        return _engine.arrow_stream(columns.stream(self._rows, self._raw))
 
     # -- reading it --------------------------------------------------------------------------------------
 
@@ -448,55 +439,3 @@ def _thread(rows: Rows, thread: int) -> tuple[str | None, int | None]:
 
 def _region(rows: Rows, region: int) -> tuple[str, ...]:
     return rows.recording.regions[region] if region >= 0 else ()
-
-
-# -- columns of Arrow tables -------------------------------------------------------------------------------
-
-
-def _collapsed(stack: tuple[Frame, ...] | None) -> str | None:
-    """A stack as one text, as tools for flame graphs take it."""
-    return None if stack is None else ";".join(map(_text_of, reversed(stack)))
-
-
-def _text_of(frame: Frame) -> str:
-    place = f"{frame.file}:{frame.line}" if frame.line else frame.file
-    text = place if frame.file == frame.function else f"{frame.function} ({place})"
-    return text.replace(";", ":").replace("\n", " ")
-
-
-def _region_text(row: Row) -> str | None:
-    return REGION_SEPARATOR.join(row.region) if row.region else None
-
-
-_Getter: TypeAlias = "Callable[[Row], int | str | None]"
-_WHOLE = ("line", "_id", "_bytes")  # ends of the names of columns that hold numbers
-
-
-def _plain(*names: str) -> list[tuple[str, _Getter]]:
-    return [(name, attrgetter(name)) for name in names]
-
-
-_NUMBERS: list[tuple[str, Callable[[Row], int | None]]] = [
-    (name, attrgetter(name))
-    for name in ("bytes", "blocks", "inclusive_bytes", "inclusive_blocks", "first_ns", "last_ns")
-]
-_CELLS: dict[By, list[tuple[str, _Getter]]] = {
-    "line": [
-        *_plain("file", "line", "function", "module"),
-        ("imports", lambda row: " ".join(row.imports) or None),
-        ("owner_file", lambda row: row.owner and row.owner.file),
-        ("owner_line", lambda row: row.owner and row.owner.line),
-        ("owner_function", lambda row: row.owner and row.owner.function),
-        *_plain("owner_bytes"),
-    ],
-    "function": _plain("file", "function", "module"),
-    "file": _plain("file"),
-    "module": _plain("module"),
-    "thread": _plain("thread", "thread_id"),
-    "region": [("region", _region_text)],
-    "stack": [
-        *_plain("file", "line", "function", "module", "thread", "thread_id"),
-        ("region", _region_text),
-        ("stack", lambda row: _collapsed(row.stack)),
-    ],
-}

@@ -16,7 +16,8 @@ import os
 import site
 import sys
 
-from memheft.cli import engine, last
+from memheft import note
+from memheft.cli import engine
 from memheft.cli.errors import HeftError, UsageError
 from memheft.cli.flags import Flags, of_this_interpreter
 from memheft.cli.target import Target, resolve
@@ -231,7 +232,7 @@ def main(args: Sequence[str]) -> int:
     code = target.argv[1] if target.kind == "code" else None
     meta = meta_of(argv, target.kind, target.label, code, executable)
     _create(path, meta, options.force, pidfd is not None, interval)
-    last.remember(path)
+    note.write(path)
     if target.warning is not None:
         _say(f"memheft: warning: {target.warning}")
     try:

@@ -1,6 +1,7 @@
 """The rows of a report as columns, for tools that want tables: CSV, Parquet, Arrow.
 
-Names are those of the JSON documents; what is nested there is flat here.
+Names are those of the JSON documents; what is nested there is flat here.  In CSV and in the Arrow stream of a
+view, `imports` and `stack` are one text each; Parquet and Arrow files keep them nested.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from memheft.views.rows import Json, Rows
 from memheft.views.text import well_formed
 
 if TYPE_CHECKING:
-    from memheft._engine import _By
+    from memheft._engine import _By, _Column, _Row
 
 Kind: TypeAlias = Literal["int", "text", "texts", "stack"]
 
@@ -93,6 +94,26 @@ def columns_of(by: _By) -> list[Column]:
     return [*_NUMBERS, *_KEYS[by]]
 
 
+def _filled(
+    rows: Rows, shown: list[_Row], convert: Callable[[Kind, Any], Any]
+) -> list[tuple[Column, list[Any]]]:
+    """The columns with their cells."""
+    columns = columns_of(rows.by)
+    cells: list[list[Any]] = [[] for _ in columns]
+    for row in shown:
+        json_row = rows.json(row)
+        for column, filled in zip(columns, cells, strict=True):
+            filled.append(convert(column.kind, column.value(json_row)))
+    return list(zip(columns, cells, strict=True))
+
+
+def _flat(kind: Kind, value: Any) -> int | str | None:
+    """A cell as a number or one text."""
+    if value is None or kind in ("int", "text"):
+        return cast("int | str | None", value)
+    return " ".join(value) if kind == "texts" else _collapsed(value)
+
+
 # -- CSV ---------------------------------------------------------------------------------------------------
 
 
@@ -107,11 +128,12 @@ def csv(rows: Rows) -> Iterator[bytes]:
 
 
 def _cell(kind: Kind, value: Any) -> str:
-    if value is None:
+    flat = _flat(kind, value)
+    if flat is None:
         return ""
+    text = str(flat)
     if kind == "int":
-        return str(value)
-    text = " ".join(value) if kind == "texts" else _collapsed(value) if kind == "stack" else value
+        return text
     return '"' + text.replace('"', '""') + '"' if _QUOTED.search(text) else text
 
 
@@ -129,6 +151,12 @@ def _frame(frame: Json) -> str:
 # -- Arrow -------------------------------------------------------------------------------------------------
 
 
+def stream(rows: Rows, shown: list[_Row]) -> list[_Column]:
+    """Columns as the engine's Arrow stream takes them."""
+    filled = _filled(rows, shown, _flat)
+    return [(c.name, "int64", cells) if c.kind == "int" else (c.name, "utf8", cells) for c, cells in filled]
+
+
 def arrow(rows: Rows, view: Json, form: str) -> bytes:
     """A file of Arrow's own, or Parquet.  The recording's header and totals are in the schema's metadata."""
     import pyarrow as pa
@@ -144,22 +172,17 @@ def arrow(rows: Rows, view: Json, form: str) -> bytes:
         ]
     )
     types = {"int": pa.int64(), "text": text, "texts": pa.list_(text), "stack": pa.list_(frame)}
-    columns = columns_of(rows.by)
-    values: list[list[Any]] = [[] for _ in columns]
-    for row in rows.rows:
-        json_row = rows.json(row)
-        for column, cells in zip(columns, values, strict=True):
-            cells.append(_clean(column.kind, column.value(json_row)))
+    columns = _filled(rows, rows.rows, _clean)
     meta = {
         "recording": documents.recording(rows.recording),
         "view": view,
         "totals": documents.totals(rows.recording, rows.view),
     }
     schema = pa.schema(
-        [(column.name, types[column.kind]) for column in columns],
+        [(column.name, types[column.kind]) for column, _ in columns],
         metadata={f"memheft.{key}": json.dumps(value) for key, value in meta.items()},
     )
-    arrays = [pa.array(cells, types[c.kind]) for c, cells in zip(columns, values, strict=True)]
+    arrays = [pa.array(cells, types[column.kind]) for column, cells in columns]
     table = pa.Table.from_arrays(arrays, schema=schema)
     sink = pa.BufferOutputStream()
     if form == "parquet":

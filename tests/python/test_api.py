@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -776,6 +777,42 @@ def test_diff(tmp_path: Path) -> None:
     assert before.diff(before).bytes_delta == 0
 
 
+# -- over time ---------------------------------------------------------------------------------------------
+
+
+def test_timeline(workplace: Workplace) -> None:
+    text = """\
+kept = [bytes(1000) for _ in range(10_000)]
+del kept[5_000:]
+for i in range(200_000):
+    gone = [i]
+"""
+    path = workplace.record(text)
+    recording = memheft.open(path)
+    timeline = recording.timeline
+    document = workplace.memheft("report", str(path), "--plot", "--json").json
+    assert timeline.interval_ns == document["interval_ns"]
+    assert [point.live_bytes for point in timeline] == document["live_bytes"]
+    assert [point.resident_bytes for point in timeline] == document["resident_bytes"]
+    assert [point.time_ns for point in timeline] == [i * timeline.interval_ns for i in range(len(timeline))]
+    assert 2 < len(timeline) <= 500
+    assert timeline[-1] == timeline[:][-1] == list(timeline)[-1]
+    peak = recording.peak.total_bytes
+    assert 10_000_000 < max(point.live_bytes for point in timeline) <= peak < 12_000_000
+    assert 5_000_000 < timeline[-1].live_bytes < 6_000_000
+    assert any((point.resident_bytes or 0) > 10_000_000 for point in timeline)
+    assert re.fullmatch(r"<memheft.Timeline: \d+ points in .* s, at most .* MiB live>", repr(timeline))
+    with pytest.raises(TypeError, match="made by recordings"):
+        memheft.Timeline()
+
+
+def test_timeline_without_points() -> None:
+    """An earlier format has none."""
+    timeline = memheft.open(ROOT / "tests/golden/format-1.heft").timeline
+    assert (len(timeline), timeline.interval_ns, list(timeline)) == (0, 0, [])
+    assert repr(timeline) == "<memheft.Timeline, empty>"
+
+
 # -- Arrow -------------------------------------------------------------------------------------------------
 
 COLUMNS = ["bytes", "blocks", "inclusive_bytes", "inclusive_blocks", "first_ns", "last_ns"]
@@ -803,6 +840,16 @@ def test_pyarrow(golden: memheft.Recording, by: Any) -> None:
     empty.validate(full=True)
     assert empty.num_rows == 0
     assert empty.schema == table.schema
+
+
+def test_pyarrow_of_a_timeline(small: memheft.Recording) -> None:
+    pa = pytest.importorskip("pyarrow")
+    for timeline in (small.timeline, memheft.open(ROOT / "tests/golden/format-1.heft").timeline):
+        table = pa.table(timeline)
+        table.validate(full=True)
+        assert [field.type for field in table.schema] == [pa.int64()] * 3
+        assert [memheft.Point(**row) for row in table.to_pylist()] == list(timeline)
+    assert len(small.timeline)
 
 
 def test_polars(small: memheft.Recording) -> None:

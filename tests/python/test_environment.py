@@ -155,6 +155,55 @@ def test_children_record_themselves(workplace: Workplace) -> None:
         assert memheft.open(workplace.folder / name).complete
 
 
+def test_the_last_recording(workplace: Workplace, tmp_path: Path) -> None:
+    """The program's, not that of a child; also where a name is no text, and where no note can be left."""
+
+    def last(**environment: str) -> str:
+        found = workplace.memheft("report", "--json", environment=environment)
+        assert found.code == 0, found.err
+        return str(found.json["recording"]["path"])
+
+    other = tmp_path / os.fsdecode(b"else\xffwhere")
+    other.mkdir()
+    settings = f"path={other}/{{script}}.heft"
+    workplace.write("child.py", APP)
+    parent = (
+        "import subprocess, sys\n"
+        "subprocess.run(['sh', '-c', f'{sys.executable} child.py; true'], check=True)\n"
+    )
+    workplace.write("parent.py", parent)
+    assert workplace.memheft("report").code == 1
+    assert run(workplace, settings, "parent.py").code == 0
+    assert sorted(path.name for path in other.iterdir()) == ["child.heft", "parent.heft"]
+    assert last() == str(other / "parent.heft")
+    assert run(workplace, settings + ",quiet=1").code == 0
+    assert last() == str(other / "parent.heft")
+    assert run(workplace, settings + "2").code == 0
+    assert last() == str(other / "app.heft2")
+    # a program that memheft run records is what was recorded last, whatever it starts
+    words = ("run", "-q", "-o", str(other / "run.heft"), "parent.py")
+    assert workplace.memheft(*words, environment={"MEMHEFT": settings + "3"}).code == 0
+    assert (other / "child.heft3").exists()
+    assert last() == str(other / "run.heft")
+    for state in ("/proc/none", "/dev/null", "relative"):
+        none = {"XDG_STATE_HOME": state, "HOME": "/dev/null"}
+        result = run(workplace, f"path={other}/{state.strip('/').replace('/', '-')}.heft", environment=none)
+        assert (result.code, result.out, result.err.count("\n")) == (0, "done\n", 1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what is another user's")
+def test_a_home_of_another_user(workplace: Workplace, tmp_path: Path) -> None:
+    """What sudo would leave there, its owner could not change any more."""
+    home = tmp_path / "home"
+    home.mkdir()
+    os.chown(home, 12345, 12345)
+    assert run(workplace, "1", environment={"XDG_STATE_HOME": "", "HOME": str(home)}).code == 0
+    assert list(home.iterdir()) == []
+    os.chown(home, 0, 0)
+    assert run(workplace, "1", environment={"XDG_STATE_HOME": "", "HOME": str(home)}).code == 0
+    assert (home / ".local/state/memheft/last").exists()
+
+
 def test_a_program_that_replaces_itself(workplace: Workplace) -> None:
     workplace.write(
         "app.py",
