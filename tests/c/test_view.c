@@ -59,13 +59,16 @@ typedef struct {
     uint32_t line;
 } frame_t;
 
-enum { DEPTH_MAX = 80, ROWS_MAX = 3000 };
+enum { DEPTH_MAX = 80, ROWS_MAX = 3000, KEY_MAX = 4000 };
 
-/* The visible stack of a node, innermost first; always a frame at least.  `thread`: index or HEFT_NONE. */
+/* The visible stack of a node, innermost first; always a frame at least.  `thread`: index or HEFT_NONE; `region`: the
+ * names of the regions that it is in, each after a slash, the outermost first. */
 typedef struct {
     frame_t frames[DEPTH_MAX];
     uint32_t n;
     uint32_t thread;
+    char region[400];
+    bool is_nowhere; /* nothing is known of where it was asked for */
     heft_amount_t amount;
     bool kept;
 } stack_t_;
@@ -76,14 +79,58 @@ static const char *model_text(const recording_t *r, uint32_t ref)
     return ref == 0 ? "" : r->strings + ref + 4; /* the builder ends them with 0 */
 }
 
+#define PATHS_CUT "<paths cut>"
+
+static bool has_cuts(const recording_t *r)
+{
+    return (r->header.flags & HEFT_FLAG_PATHS_CUT) != 0 || r->header.cut_events != 0;
+}
+
+static bool is_model_base(const recording_t *r, uint32_t n)
+{
+    return r->details[n].kind == HEFT_NODE_ROOT || r->details[n].kind == HEFT_NODE_THREAD ||
+           r->details[n].kind == HEFT_NODE_REGION;
+}
+
+static void model_base(const recording_t *r, uint32_t n, uint32_t *thread, char *region)
+{
+    char around[400];
+    *thread = HEFT_NONE;
+    region[0] = '\0';
+    for (; n != 0; n = r->nodes[n].parent) {
+        if (r->details[n].kind == HEFT_NODE_THREAD)
+            *thread = r->details[n].what;
+        if (r->details[n].kind != HEFT_NODE_REGION)
+            continue;
+        strcpy(around, region);
+        assert(strlen(around) + 20 < sizeof around);
+        sprintf(region, "/%s%s", model_text(r, r->details[n].what), around);
+    }
+}
+
+/* Did requests find no room directly under this base, at any of the nodes that it is shown for? */
+static bool is_model_base_cut(const recording_t *r, uint32_t thread, const char *region)
+{
+    char other_region[400];
+    uint32_t other;
+    for (uint32_t n = 1; n < r->header.node_n; n++) {
+        if (!is_model_base(r, n) || !(r->details[n].flags & HEFT_DETAIL_CUT))
+            continue;
+        model_base(r, n, &other, other_region);
+        if (other == thread && strcmp(region, other_region) == 0)
+            return has_cuts(r);
+    }
+    return false;
+}
+
 static stack_t model_stack(const recording_t *r, uint32_t n)
 {
     stack_t s = {.n = 0, .thread = HEFT_NONE};
+    const frame_t cut = {PATHS_CUT, PATHS_CUT, PATHS_CUT, "", 0};
     const char *import = "";
-    for (; n != 0; n = r->nodes[n].parent) {
+    model_base(r, n, &s.thread, s.region);
+    for (; !is_model_base(r, n); n = r->nodes[n].parent) {
         const heft_detail_t *d = &r->details[n];
-        if (d->kind == HEFT_NODE_THREAD)
-            s.thread = d->what;
         if (d->kind == HEFT_NODE_IMPORT && import[0] == '\0')
             import = model_text(r, d->what); /* the innermost of imports without a frame between them */
         if (d->kind != HEFT_NODE_FRAME || r->codes[d->what].flags != 0)
@@ -96,8 +143,13 @@ static stack_t model_stack(const recording_t *r, uint32_t n)
                                     .import = import,
                                     .line = d->line};
         import = "";
+        if (has_cuts(r) && (d->flags & HEFT_DETAIL_FLAT) != 0)
+            s.frames[s.n++] = cut;
     }
-    if (import[0] != '\0' || s.n == 0)
+    s.is_nowhere = s.n == 0 && import[0] == '\0' && is_model_base_cut(r, s.thread, s.region);
+    if (s.is_nowhere)
+        s.frames[s.n++] = cut;
+    else if (import[0] != '\0' || s.n == 0)
         s.frames[s.n++] = (frame_t){"<interpreter>", "<interpreter>", "<interpreter>", import, 0};
     return s;
 }
@@ -138,7 +190,7 @@ static heft_amount_t model_amount(const recording_t *r, uint32_t n, heft_moment_
 typedef struct {
     uint32_t span, keep, seed;
     heft_moment_t moment;
-    bool own, has_pattern;
+    bool own, has_pattern, has_parts;
 } options_t;
 
 static uint8_t class_of(const options_t *o, const char *file)
@@ -156,17 +208,23 @@ static bool in_pattern(const options_t *o, const char *file)
     return !o->has_pattern || (strlen(file) + o->seed) % 3 != 0;
 }
 
+static bool in_parts(const options_t *o, const char *region)
+{
+    return !o->has_parts || (strlen(region) + o->seed) % 3 != 0;
+}
+
 static bool is_shown(const options_t *o, const char *file)
 {
-    bool chargeable = !o->own || class_of(o, file) == HEFT_CLASS_OWN || strcmp(file, "<interpreter>") == 0;
+    bool chargeable = !o->own || class_of(o, file) == HEFT_CLASS_OWN || strcmp(file, "<interpreter>") == 0 ||
+                      strcmp(file, PATHS_CUT) == 0;
     return chargeable && (o->keep >> class_of(o, file) & 1) && in_pattern(o, file);
 }
 
-/* Charge to the nearest own frame: drop the frames inside it. */
+/* Charge to the nearest own frame, which may be among those that were cut: drop the frames inside it. */
 static void charge_own(const options_t *o, stack_t *s)
 {
     uint32_t k = 0;
-    while (k < s->n && class_of(o, s->frames[k].file) != HEFT_CLASS_OWN)
+    while (k < s->n && class_of(o, s->frames[k].file) != HEFT_CLASS_OWN && strcmp(s->frames[k].file, PATHS_CUT) != 0)
         k++;
     if (k == s->n) {
         s->frames[0] = (frame_t){"<interpreter>", "<interpreter>", "<interpreter>", "", 0};
@@ -186,7 +244,8 @@ static stack_t *model_stacks(const recording_t *r, const options_t *o)
         if (o->own)
             charge_own(o, &stacks[n]);
         stacks[n].amount = model_amount(r, n, o->moment, o->span);
-        stacks[n].kept = is_shown(o, stacks[n].frames[0].file) && !heft_amount_is_zero(stacks[n].amount);
+        stacks[n].kept = is_shown(o, stacks[n].frames[0].file) && in_parts(o, stacks[n].region) &&
+                         !heft_amount_is_zero(stacks[n].amount);
     }
     return stacks;
 }
@@ -194,7 +253,7 @@ static stack_t *model_stacks(const recording_t *r, const options_t *o)
 /* ---- the model: rows are keyed by text --------------------------------------------------------------------------- */
 
 typedef struct {
-    char key[2000];
+    char key[KEY_MAX];
     heft_amount_t self, under;
     bool shown;
 } row_t;
@@ -252,7 +311,7 @@ static void model_frame_rows(rows_t *rows, const stack_t *s, heft_by_t by, const
 
 static void stack_key(char *key, const stack_t *s, uint32_t from)
 {
-    key += sprintf(key, "%d", (int)s->thread);
+    key += sprintf(key, "%d%s", (int)s->thread, s->region);
     for (uint32_t i = from; i < s->n; i++) {
         *key++ = '|';
         frame_key(key, &s->frames[i], HEFT_BY_STACK);
@@ -260,9 +319,23 @@ static void stack_key(char *key, const stack_t *s, uint32_t from)
     }
 }
 
+/* The region's own row, and those of the regions around it. */
+static void model_region_rows(rows_t *rows, const stack_t *s)
+{
+    char region[400];
+    strcpy(region, s->region);
+    heft_amount_add(&row_at(rows, region)->self, s->amount);
+    if (region[0] == '\0')
+        heft_amount_add(&row_at(rows, region)->under, s->amount);
+    for (; region[0] != '\0'; *strrchr(region, '/') = '\0') {
+        row_at(rows, region)->shown = true;
+        heft_amount_add(&row_at(rows, region)->under, s->amount);
+    }
+}
+
 static void model_rows(rows_t *rows, const recording_t *r, const stack_t *stacks, heft_by_t by, const options_t *o)
 {
-    char key[DEPTH_MAX * 100];
+    char key[KEY_MAX];
     rows->n = 0;
     for (uint32_t n = 1; n < r->header.node_n; n++) {
         const stack_t *s = &stacks[n];
@@ -272,6 +345,8 @@ static void model_rows(rows_t *rows, const recording_t *r, const stack_t *stacks
             sprintf(key, "%d", (int)s->thread);
             heft_amount_add(&row_at(rows, key)->self, s->amount);
             heft_amount_add(&row_at(rows, key)->under, s->amount);
+        } else if (by == HEFT_BY_REGION) {
+            model_region_rows(rows, s);
         } else if (by != HEFT_BY_STACK) {
             model_frame_rows(rows, s, by, o);
         }
@@ -292,14 +367,28 @@ static frame_t frame_from(const heft_stacks_t *s, uint32_t frame)
                      text_of(s, f->import), f->line};
 }
 
+/* The names of a region of ours as the model writes them. */
+static void our_region(char *region, const heft_stacks_t *s, uint32_t part)
+{
+    char around[400];
+    for (region[0] = '\0'; part != HEFT_NONE; part = s->parts[part].up) {
+        assert_true(part < s->part_n);
+        strcpy(around, region);
+        sprintf(region, "/%s%s", text_of(s, s->parts[part].name), around);
+    }
+}
+
 /* The key of a row of ours as the model writes it. */
 static void our_key(char *key, const heft_stacks_t *s, heft_by_t by, const heft_row_t *row)
 {
     if (by == HEFT_BY_THREAD) {
         sprintf(key, "%d", (int)row->key);
+    } else if (by == HEFT_BY_REGION) {
+        our_region(key, s, row->key);
     } else if (by == HEFT_BY_STACK) {
-        stack_t stack = {.thread = s->vertices[row->key].thread};
-        key += sprintf(key, "%d", (int)stack.thread);
+        char region[400];
+        our_region(region, s, s->vertices[row->key].part);
+        key += sprintf(key, "%d%s", (int)s->vertices[row->key].thread, region);
         for (uint32_t v = row->key; !heft_stacks_is_base(s, v); v = s->vertices[v].up) {
             frame_t f = frame_from(s, s->vertices[v].frame);
             *key++ = '|';
@@ -319,7 +408,7 @@ static void compare_rows(const heft_view_t *view, heft_by_t by, rows_t *model)
     const heft_stacks_t *s = view->stacks;
     heft_rows_t ours;
     heft_amount_t sum = {0, 0};
-    char key[DEPTH_MAX * 100];
+    char key[KEY_MAX];
     assert_true(heft_view_rows(view, by, &ours));
     uint32_t expected = 0;
     for (uint32_t i = 0; i < model->n; i++)
@@ -347,7 +436,8 @@ static void compare_rows(const heft_view_t *view, heft_by_t by, rows_t *model)
 /* May a frame be named as the caller for which a library worked? */
 static bool is_model_owner(const options_t *o, const char *file, bool foreign)
 {
-    return foreign ? class_of(o, file) != HEFT_CLASS_STDLIB && strcmp(file, "<interpreter>") != 0
+    return foreign ? class_of(o, file) != HEFT_CLASS_STDLIB && strcmp(file, "<interpreter>") != 0 &&
+                         strcmp(file, PATHS_CUT) != 0
                    : class_of(o, file) == HEFT_CLASS_OWN;
 }
 
@@ -443,7 +533,7 @@ static void compare_lines(const heft_view_t *view, rows_t *rows, const recording
 /* A tree row is the path of labels that leads to it. */
 static void model_tree(rows_t *rows, const recording_t *r, const stack_t *stacks, bool inverted, bool threads)
 {
-    char path[DEPTH_MAX * 100];
+    char path[DEPTH_MAX * 200];
     rows->n = 0;
     row_at(rows, "");
     for (uint32_t n = 1; n < r->header.node_n; n++) {
@@ -453,12 +543,23 @@ static void model_tree(rows_t *rows, const recording_t *r, const stack_t *stacks
             continue;
         heft_amount_add(&row->under, s->amount);
         path[0] = '\0';
+        char regions[DEPTH_MAX][400];
+        uint32_t region_n = 0;
+        strcpy(regions[0], s->region);
+        while (regions[region_n][0] != '\0') { /* the innermost first, each with those around it */
+            assert(region_n < DEPTH_MAX - 1);
+            strcpy(regions[region_n + 1], regions[region_n]);
+            *strrchr(regions[++region_n], '/') = '\0';
+        }
         bool has_thread = threads && s->thread != HEFT_NONE;
-        for (uint32_t k = 0; k < s->n + has_thread; k++) {
-            uint32_t place = inverted ? k : s->n + has_thread - 1 - k; /* 0 = innermost, s->n = the thread */
+        uint32_t place_n = s->n + region_n + has_thread;
+        for (uint32_t k = 0; k < place_n; k++) {
+            uint32_t place = inverted ? k : place_n - 1 - k; /* 0 = innermost frame; then regions, then the thread */
             strcat(path, "|");
-            if (place == s->n)
+            if (place >= s->n + region_n)
                 sprintf(path + strlen(path), "%u", s->thread);
+            else if (place >= s->n)
+                strcat(path, regions[place - s->n]);
             else
                 frame_key(path + strlen(path), &s->frames[place], HEFT_BY_STACK);
             row = row_at(rows, path);
@@ -472,13 +573,14 @@ static void compare_tree(const heft_view_t *view, rows_t *model, bool inverted, 
 {
     const heft_stacks_t *s = view->stacks;
     heft_branches_t tree;
-    static char path[DEPTH_MAX * 100];
+    static char path[DEPTH_MAX * 200];
     size_t ends[DEPTH_MAX + 2] = {0};
     uint64_t last[DEPTH_MAX + 2];
+    uint32_t parts[DEPTH_MAX + 2] = {HEFT_NONE}; /* outside in: the region that a row at this depth is in */
     assert_true(heft_view_tree(view, inverted, &tree));
     assert_int_equal(tree.branch_n, model->n);
     assert_true(tree.branches[0].depth == 0 && tree.branches[0].frame == HEFT_NONE);
-    assert_true(tree.branches[0].thread == HEFT_NONE);
+    assert_true(tree.branches[0].thread == HEFT_NONE && tree.branches[0].part == HEFT_NONE);
     for (size_t i = 0; i < tree.branch_n; i++) {
         const heft_branch_t *b = &tree.branches[i];
         char *label = path + (b->depth == 0 ? 0 : ends[b->depth - 1]);
@@ -487,11 +589,17 @@ static void compare_tree(const heft_view_t *view, rows_t *model, bool inverted, 
             frame_t f = frame_from(s, b->frame);
             label[0] = '|';
             frame_key(label + 1, &f, HEFT_BY_STACK);
+            assert_int_equal(b->part, inverted ? HEFT_NONE : parts[b->depth - 1]);
+        } else if (b->part != HEFT_NONE) {
+            assert_true(b->depth > 0);
+            label[0] = '|';
+            our_region(label + 1, s, b->part);
         } else if (b->depth > 0) {
             assert_true(threads);
             sprintf(label, "|%u", b->thread);
         }
         ends[b->depth] = strlen(path);
+        parts[b->depth] = b->part;
         row_t *same = row_at(model, path);
         assert_int_equal(b->self.bytes, same->self.bytes);
         assert_int_equal(b->self.blocks, same->self.blocks);
@@ -518,27 +626,53 @@ static bool several_threads(const recording_t *r, const stack_t *stacks)
     return n > 1;
 }
 
+/* ---- what was cut ---------------------------------------------------------------------------------------------- */
+
+static void compare_cuts(const heft_view_t *view, const recording_t *r, const stack_t *stacks)
+{
+    heft_amount_t cut = {0}, uncertain = {0};
+    for (uint32_t n = 1; n < r->header.node_n; n++) {
+        if (!stacks[n].kept)
+            continue;
+        if (stacks[n].is_nowhere || (has_cuts(r) && (r->details[n].flags & HEFT_DETAIL_FLAT) != 0))
+            heft_amount_add(&cut, stacks[n].amount);
+        if (r->details[n].flags & HEFT_DETAIL_CUT)
+            heft_amount_add(&uncertain, stacks[n].amount);
+    }
+    assert_int_equal(view->cut.bytes, cut.bytes);
+    assert_int_equal(view->cut.blocks, cut.blocks);
+    assert_int_equal(view->uncertain.bytes, uncertain.bytes);
+    assert_int_equal(view->uncertain.blocks, uncertain.blocks);
+}
+
 /* ---- random recordings ----------------------------------------------------------------------------------------- */
 
 static void compare_all(opened_t *opened, const options_t *o, rows_t *rows)
 {
     const heft_stacks_t *s = &opened->stacks;
-    uint8_t classes[16], pattern[16];
+    uint8_t classes[16], pattern[16], parts[64];
+    char region[400];
     heft_view_t view;
-    assert_true(s->file_n <= 16);
+    assert_true(s->file_n <= 16 && s->part_n < 64);
     for (uint32_t f = 0; f < s->file_n; f++) {
         classes[f] = class_of(o, text_of(s, s->files[f]));
         pattern[f] = in_pattern(o, text_of(s, s->files[f]));
+    }
+    for (uint32_t p = 0; p <= s->part_n; p++) {
+        our_region(region, s, p < s->part_n ? p : HEFT_NONE);
+        parts[p] = in_parts(o, region);
     }
     heft_view_options_t options = {.moment = o->moment,
                                    .span = o->span,
                                    .classes = classes,
                                    .own = o->own,
                                    .keep = o->keep,
-                                   .pattern = o->has_pattern ? pattern : NULL};
+                                   .pattern = o->has_pattern ? pattern : NULL,
+                                   .parts = o->has_parts ? parts : NULL};
     assert_true(heft_view_init(&view, s, &options));
     stack_t *stacks = model_stacks(&opened->r, o);
-    for (heft_by_t by = HEFT_BY_LINE; by <= HEFT_BY_STACK; by++) {
+    compare_cuts(&view, &opened->r, stacks);
+    for (heft_by_t by = HEFT_BY_LINE; by <= HEFT_BY_REGION; by++) {
         model_rows(rows, &opened->r, stacks, by, o);
         compare_rows(&view, by, rows);
     }
@@ -568,7 +702,8 @@ static void test_random_against_model(void **state)
                            .own = random_below(&random, 3) == 0,
                            .seed = seed,
                            .keep = random_below(&random, 2) ? 0xf : random_below(&random, 16),
-                           .has_pattern = random_below(&random, 4) == 0};
+                           .has_pattern = random_below(&random, 4) == 0,
+                           .has_parts = random_below(&random, 4) == 0};
             compare_all(&opened, &o, rows);
         }
         close_recording(&opened);
@@ -893,7 +1028,7 @@ static void test_nothing_recorded(void **state)
     assert_int_equal(o.stacks.file_n, 1);
     heft_view_options_t options = {.moment = HEFT_MOMENT_PEAK, .classes = classes, .keep = 0xf};
     assert_true(heft_view_init(&view, &o.stacks, &options));
-    for (heft_by_t by = HEFT_BY_LINE; by <= HEFT_BY_STACK; by++) {
+    for (heft_by_t by = HEFT_BY_LINE; by <= HEFT_BY_REGION; by++) {
         heft_rows_t rows;
         assert_true(heft_view_rows(&view, by, &rows));
         assert_int_equal(rows.row_n, 0);
