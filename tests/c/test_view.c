@@ -1081,6 +1081,255 @@ static void test_deep(void **state)
     close_recording(&o);
 }
 
+/* ---- regions --------------------------------------------------------------------------------------------------- */
+
+/* "load" in both threads, with "parse" in it in one; in all of them, and outside, app.py:1 asks:
+ *
+ *     MainThread    app.py:1   1            load   app.py:1   2   <interpreter>   4      load / parse   app.py:1   8
+ *     worker        app.py:1   16           load   app.py:1   32
+ *     worker, parse (a region of its own)          app.py:1   64
+ */
+static void region_example(recording_t *r, bool is_worker_idle)
+{
+    recording_init(r);
+    uint32_t main = recording_thread(r, "MainThread"), worker = recording_thread(r, "worker");
+    uint32_t app = recording_code(r, "app.py", "f", "app", 0), lib = recording_code(r, "/lib.py", "g", "lib", 0);
+    uint32_t load = recording_node(r, HEFT_NODE_REGION, main, recording_string(r, "load"), 0);
+    uint32_t parse = recording_node(r, HEFT_NODE_REGION, load, recording_string(r, "parse"), 0);
+    uint32_t other = recording_node(r, HEFT_NODE_REGION, worker, recording_string(r, "load"), 0);
+    uint32_t alone = recording_node(r, HEFT_NODE_REGION, worker, recording_string(r, "parse"), 0);
+    const uint32_t bases[] = {main, load, load, parse, worker, other, alone};
+    for (uint32_t i = 0; i < (is_worker_idle ? 4 : 7); i++) {
+        uint32_t node = i == 2 ? bases[i] : recording_frame(r, bases[i], app, 1);
+        recording_alloc(r, node, 1 << i, 1);
+    }
+    recording_frame(r, alone, lib, 3); /* which asks for nothing */
+}
+
+static void check_region_rows(const heft_view_t *view, const uint64_t (*expected)[2], const char *const *regions,
+                              size_t n)
+{
+    heft_rows_t rows;
+    char key[400];
+    assert_true(heft_view_rows(view, HEFT_BY_REGION, &rows));
+    assert_int_equal(rows.row_n, n);
+    for (size_t i = 0; i < n; i++) {
+        our_key(key, view->stacks, HEFT_BY_REGION, &rows.rows[i]);
+        assert_string_equal(key, regions[i]);
+        assert_int_equal(rows.rows[i].self.bytes, expected[i][0]);
+        assert_int_equal(rows.rows[i].under.bytes, expected[i][1]);
+        assert_int_equal(rows.rows[i].frame, HEFT_NONE);
+    }
+    heft_rows_done(&rows);
+}
+
+/* A tree's rows: depth, f(rame), t(hread) or r(egion), bytes under it. */
+static void check_shape(const heft_view_t *view, bool inverted, const char *expected)
+{
+    heft_branches_t tree;
+    char text[1000] = "", *at = text;
+    assert_true(heft_view_tree(view, inverted, &tree));
+    for (size_t i = 1; i < tree.branch_n; i++) {
+        const heft_branch_t *b = &tree.branches[i];
+        char region[400];
+        our_region(region, view->stacks, b->part);
+        at += sprintf(at, "%u", b->depth);
+        if (b->frame != HEFT_NONE)
+            at += sprintf(at, "f%u", view->stacks->frames[b->frame].line);
+        else
+            at += b->part != HEFT_NONE ? sprintf(at, "%s", region) : sprintf(at, "t%u", b->thread);
+        at += sprintf(at, "=%u ", (unsigned)b->under.bytes);
+    }
+    assert_string_equal(text, expected);
+    heft_branches_done(&tree);
+}
+
+static void test_regions(void **state)
+{
+    (void)state;
+    opened_t o;
+    heft_view_t view;
+    static const uint8_t classes[8] = {3};
+    heft_view_options_t options = {.moment = HEFT_MOMENT_TOTAL, .classes = classes, .keep = 0xf};
+    region_example(&o.r, false);
+    open_recording(&o);
+    assert_int_equal(o.stacks.part_n, 3); /* load is one, in whichever thread */
+    assert_true(heft_view_init(&view, &o.stacks, &options));
+    static const char *const regions[] = {"/parse", "/load", "", "/load/parse"};
+    static const uint64_t rows[][2] = {{64, 64}, {38, 46}, {17, 17}, {8, 8}};
+    check_region_rows(&view, rows, regions, 4);
+    check_shape(&view, false,
+                "1t1=112 2/parse=64 3f1=64 2/load=32 3f1=32 2f1=16 "
+                "1t0=15 2/load=14 3/load/parse=8 4f1=8 3f0=4 3f1=2 2f1=1 ");
+    check_shape(&view, true,
+                "1f1=123 2/parse=64 3t1=64 2/load=34 3t1=32 3t0=2 2t1=16 2/load/parse=8 3/load=8 4t0=8 2t0=1 "
+                "1f0=4 2/load=4 3t0=4 ");
+    heft_view_done(&view);
+
+    const uint8_t parts[] = {0, 1, 0, 0}; /* load / parse, and nothing else */
+    options.parts = parts;
+    assert_true(heft_view_init(&view, &o.stacks, &options));
+    assert_int_equal(view.total.bytes, 8);
+    static const char *const kept[] = {"/load/parse", "/load"};
+    static const uint64_t kept_rows[][2] = {{8, 8}, {0, 8}};
+    check_region_rows(&view, kept_rows, kept, 2);
+    check_shape(&view, false, "1/load=8 2/load/parse=8 3f1=8 ");
+    heft_view_done(&view);
+    const uint8_t none[] = {0, 0, 0, 1}; /* what is in no region */
+    options.parts = none;
+    assert_true(heft_view_init(&view, &o.stacks, &options));
+    assert_int_equal(view.total.bytes, 17);
+    heft_view_done(&view);
+    close_recording(&o);
+
+    region_example(&o.r, true); /* one thread has no row of its own: its regions stand at the top */
+    open_recording(&o);
+    options.parts = NULL;
+    assert_true(heft_view_init(&view, &o.stacks, &options));
+    check_shape(&view, false, "1/load=14 2/load/parse=8 3f1=8 2f0=4 2f1=2 1f1=1 ");
+    check_shape(&view, true, "1f1=11 2/load/parse=8 3/load=8 2/load=2 1f0=4 2/load=4 ");
+    heft_view_done(&view);
+    close_recording(&o);
+}
+
+/* Own code is looked for in the region alone: without any there, what a library asked for is the region's. */
+static void test_own_in_regions(void **state)
+{
+    (void)state;
+    opened_t o;
+    heft_rows_t rows;
+    recording_init(&o.r);
+    uint32_t main = recording_thread(&o.r, "main"), app = recording_code(&o.r, "app.py", "f", "app", 0);
+    uint32_t lib = recording_code(&o.r, "/usr/lib.py", "<module>", "lib", 0);
+    uint32_t load = recording_node(&o.r, HEFT_NODE_REGION, main, recording_string(&o.r, "load"), 0);
+    recording_alloc(&o.r, recording_frame(&o.r, recording_frame(&o.r, main, app, 1), lib, 10), 100, 1);
+    recording_alloc(&o.r, recording_frame(&o.r, recording_frame(&o.r, load, app, 2), lib, 10), 20, 1);
+    recording_alloc(&o.r, recording_frame(&o.r, load, lib, 10), 3, 1);
+    open_recording(&o);
+    heft_view_t view = example_view(&o, true);
+    assert_true(heft_view_rows(&view, HEFT_BY_LINE, &rows));
+    check_row(&view, &rows, 0, "app.py:1 f app", 100, 100);
+    check_row(&view, &rows, 1, "app.py:2 f app", 20, 20);
+    check_row(&view, &rows, 2, "<interpreter>:0 <interpreter> <interpreter>", 3, 3);
+    heft_rows_done(&rows);
+    static const char *const regions[] = {"", "/load"};
+    static const uint64_t expected[][2] = {{100, 100}, {23, 23}};
+    check_region_rows(&view, expected, regions, 2);
+    heft_view_done(&view);
+    close_recording(&o);
+}
+
+/* Paths were cut in a region, and the disk was full: <paths cut> stands in it, and not beside it. */
+static void test_paths_cut_in_regions(void **state)
+{
+    (void)state;
+    opened_t o;
+    heft_view_t view;
+    static const uint8_t classes[8] = {3};
+    heft_view_options_t options = {.moment = HEFT_MOMENT_TOTAL, .classes = classes, .keep = 0xf};
+    recording_init(&o.r);
+    uint32_t main = recording_thread(&o.r, "main"), lib = recording_code(&o.r, "/lib.py", "f", "lib", 0);
+    uint32_t load = recording_node(&o.r, HEFT_NODE_REGION, main, recording_string(&o.r, "load"), 0);
+    uint32_t parse = recording_node(&o.r, HEFT_NODE_REGION, load, recording_string(&o.r, "parse"), 0);
+    uint32_t flat = recording_frame(&o.r, load, lib, 20);
+    recording_alloc(&o.r, flat, 1, 1);
+    recording_alloc(&o.r, parse, 2, 1); /* nothing is known of it */
+    recording_alloc(&o.r, load, 4, 1);  /* the interpreter's */
+    recording_alloc(&o.r, recording_frame(&o.r, main, lib, 10), 8, 1);
+    o.r.details[flat].flags = HEFT_DETAIL_FLAT;
+    o.r.details[parse].flags = HEFT_DETAIL_CUT;
+    o.r.header.flags = HEFT_FLAG_DISK_FULL | HEFT_FLAG_PATHS_CUT;
+    o.r.header.cut_events = 1;
+    open_recording(&o);
+    assert_true(heft_view_init(&view, &o.stacks, &options));
+    assert_int_equal(view.total.bytes, 15);
+    assert_int_equal(view.cut.bytes, 3);
+    assert_int_equal(view.uncertain.bytes, 2);
+    static const char *const regions[] = {"", "/load", "/load/parse"};
+    static const uint64_t expected[][2] = {{8, 8}, {5, 7}, {2, 2}};
+    check_region_rows(&view, expected, regions, 3);
+    heft_rows_t rows;
+    assert_true(heft_view_rows(&view, HEFT_BY_LINE, &rows));
+    assert_int_equal(rows.row_n, 4);
+    check_row(&view, &rows, 0, "/lib.py:10 f lib", 8, 8);
+    check_row(&view, &rows, 1, "<interpreter>:0 <interpreter> <interpreter>", 4, 4);
+    check_row(&view, &rows, 2, "<paths cut>:0 <paths cut> <paths cut>", 2, 3);
+    check_row(&view, &rows, 3, "/lib.py:20 f lib", 1, 1);
+    heft_rows_done(&rows);
+    check_shape(&view, false, "1f10=8 1/load=7 2f0=4 2/load/parse=2 3f0=2 2f0=1 3f20=1 ");
+    heft_view_done(&view);
+    close_recording(&o);
+}
+
+/* A file may say of any node that its callers were not kept: only where stacks begin can that be shown. */
+static void test_a_chain_of_cut_paths(void **state)
+{
+    (void)state;
+    opened_t o;
+    recording_init(&o.r);
+    uint32_t node = recording_thread(&o.r, "main"), code = recording_code(&o.r, "a.py", "f", "a", 0);
+    for (uint32_t line = 1; line <= 100; line++) {
+        node = recording_frame(&o.r, node, code, line);
+        recording_alloc(&o.r, node, 1, 1);
+        o.r.details[node].flags = HEFT_DETAIL_FLAT;
+    }
+    o.r.header.flags = HEFT_FLAG_PATHS_CUT;
+    open_recording(&o);
+    assert_int_equal(o.stacks.vertex_n, 2 + 2 + 1 + 100);
+    close_recording(&o);
+}
+
+/* 100,000 regions, each in the one before, each with a block of its own: no recursion, no quadratic time. */
+static void test_deep_regions(void **state)
+{
+    (void)state;
+    enum { N = 100000 };
+    opened_t o;
+    heft_view_t view;
+    heft_rows_t rows;
+    heft_branches_t tree;
+    static const uint8_t classes[2] = {3, 0};
+    recording_init(&o.r);
+    uint32_t node = recording_thread(&o.r, "main"), code = recording_code(&o.r, "a.py", "f", "a", 0), names[7];
+    for (uint32_t i = 0; i < 7; i++)
+        names[i] = recording_string(&o.r, "abcdefg" + i);
+    for (uint32_t i = 0; i < N; i++) {
+        node = recording_node(&o.r, HEFT_NODE_REGION, node, names[i % 7], 0);
+        recording_alloc(&o.r, node, 1, 1);
+    }
+    recording_alloc(&o.r, recording_frame(&o.r, node, code, 1), 1, 1);
+    open_recording(&o);
+    assert_int_equal(o.stacks.part_n, N);
+    for (int own = 0; own < 2; own++) {
+        heft_view_options_t options = {.moment = HEFT_MOMENT_TOTAL, .classes = classes, .own = own != 0, .keep = 0xf};
+        assert_true(heft_view_init(&view, &o.stacks, &options));
+        assert_int_equal(view.total.bytes, N + 1);
+        assert_true(heft_view_rows(&view, HEFT_BY_REGION, &rows));
+        assert_int_equal(rows.row_n, N);
+        assert_int_equal(rows.rows[0].self.bytes, 2); /* the innermost */
+        assert_int_equal(rows.rows[0].under.bytes, 2);
+        assert_int_equal(rows.rows[1].under.bytes, N + 1); /* the outermost */
+        heft_rows_done(&rows);
+        assert_true(heft_view_rows(&view, HEFT_BY_LINE, &rows));
+        assert_int_equal(rows.row_n, 2);
+        heft_rows_done(&rows);
+        assert_true(heft_view_rows(&view, HEFT_BY_STACK, &rows));
+        assert_int_equal(rows.row_n, N + 1);
+        heft_rows_done(&rows);
+        assert_true(heft_view_tree(&view, false, &tree));
+        assert_int_equal(tree.branch_n, 1 + 2 * N + 1);
+        heft_branches_done(&tree);
+        assert_true(heft_view_tree(&view, true, &tree));
+        uint64_t sum = 0;
+        for (size_t i = 0; i < tree.branch_n; i++)
+            sum += tree.branches[i].self.bytes;
+        assert_int_equal(sum, N + 1);
+        heft_branches_done(&tree);
+        heft_view_done(&view);
+    }
+    close_recording(&o);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1093,6 +1342,11 @@ int main(void)
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_nothing_recorded),
         cmocka_unit_test(test_deep),
+        cmocka_unit_test(test_regions),
+        cmocka_unit_test(test_own_in_regions),
+        cmocka_unit_test(test_paths_cut_in_regions),
+        cmocka_unit_test(test_a_chain_of_cut_paths),
+        cmocka_unit_test(test_deep_regions),
         cmocka_unit_test(test_random_against_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
