@@ -98,10 +98,13 @@ static inline bool heft_stacks_is_part(const heft_stacks_t *stacks, uint32_t ver
     return heft_stacks_is_base(stacks, vertex) && stacks->vertices[vertex].part != HEFT_NONE;
 }
 
-/* Was the way to this node not kept? */
+/* Was the way to this node not kept?  Then it stands directly under a base: a file that says so of others is not
+ * believed, whatever its checksums. */
 static inline bool heft_stacks_is_cut(const heft_stacks_t *stacks, uint32_t node)
 {
-    return stacks->cut_frame != HEFT_NONE && (stacks->reader->details[node].flags & HEFT_DETAIL_FLAT) != 0;
+    uint32_t from = stacks->vertex_of_node[stacks->reader->nodes[node].parent];
+    return stacks->cut_frame != HEFT_NONE && (stacks->reader->details[node].flags & HEFT_DETAIL_FLAT) != 0 &&
+           heft_stacks_is_base(stacks, from);
 }
 
 /* May blocks of this node be those of lines below it for which there was no room? */

@@ -274,13 +274,14 @@ HEFT_COLD uint32_t heft_tree_region(heft_tree_t *tree, uint32_t base, heft_str_t
     bool is_room = tree->region_n < HEFT_REGIONS_MAX;
     uint32_t unused = 0;
     uint32_t string = is_room ? heft_strings_put(&tree->strings, name) : heft_strings_find(&tree->strings, name);
-    if (tree->details[base].kind == HEFT_NODE_REGION && tree->details[base].what == string)
+    bool is_named = string != 0 || name.bytes == 0; /* else there is no room for its name, or no region has it */
+    if (is_named && tree->details[base].kind == HEFT_NODE_REGION && tree->details[base].what == string)
         return base; /* recursion */
     uint64_t key = REGION_KEY(string);
-    uint32_t number = heft_tree_probe(tree, base, key, &unused);
+    uint32_t number = is_named ? heft_tree_probe(tree, base, key, &unused) : 0;
     if (number != 0)
         return number;
-    number = is_room ? new_node(tree, base, key, HEFT_NODE_REGION) : 0;
+    number = is_named && is_room ? new_node(tree, base, key, HEFT_NODE_REGION) : 0;
     if (number == 0) {
         tree->header->flags |= HEFT_FLAG_REGIONS_CUT;
         return base;

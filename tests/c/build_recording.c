@@ -275,12 +275,37 @@ static void random_counters(recording_t *r, uint64_t *s, uint32_t n)
     }
 }
 
+/* The thread or region that node `n` is under, or the first thread. */
+static uint32_t base_of(const recording_t *r, uint32_t n)
+{
+    while (n > 1 && r->details[n].kind != HEFT_NODE_THREAD && r->details[n].kind != HEFT_NODE_REGION)
+        n = r->nodes[n].parent;
+    return n > 1 ? n : 2;
+}
+
+/* Here and there the callers of a line were not kept, or requests of what is below a node are counted at it. */
+static void random_cuts(recording_t *r, uint64_t *s)
+{
+    r->header.flags |= HEFT_FLAG_PATHS_CUT;
+    r->header.cut_events = random_below(s, 2);
+    for (uint32_t n = 1; n < r->header.node_n; n++) {
+        heft_detail_t *detail = &r->details[n];
+        uint32_t parent = r->nodes[n].parent;
+        if (detail->kind == HEFT_NODE_FRAME && r->codes[detail->what].flags == 0 && base_of(r, parent) == parent &&
+            random_below(s, 2) == 0)
+            detail->flags |= HEFT_DETAIL_FLAT;
+        if (detail->kind != HEFT_NODE_ALIAS && random_below(s, 8) == 0)
+            detail->flags |= HEFT_DETAIL_CUT;
+    }
+}
+
 void recording_random(recording_t *r, uint64_t seed, uint32_t node_n)
 {
     static const char *const files[] = {"app.py", "/usr/lib/python3/lib.py", "/site-packages/pkg/x.py", "<string>", ""};
     static const char *const names[] = {"f", "g", "Class.method", "<module>", ""};
     static const char *const modules[] = {"__main__", "lib", "pkg.x", ""};
     static const char *const imports[] = {"lib", "pkg.x", "json", ""};
+    static const char *const regions[] = {"load", "lib", "request", ""};
     uint64_t s = seed;
     recording_init(r);
     r->pages = 1 + random_below(&s, 2);
@@ -298,7 +323,7 @@ void recording_random(recording_t *r, uint64_t seed, uint32_t node_n)
             parent = n - 1 - random_below(&s, n - 2 < 3 ? n - 2 : 3);
         if (r->details[parent].kind == HEFT_NODE_ALIAS || random_below(&s, 40) == 0)
             parent = random_below(&s, 8) == 0 ? 1 : 2;
-        uint32_t dice = random_below(&s, 12);
+        uint32_t dice = random_below(&s, 13);
         if (dice == 0) {
             recording_node(r, HEFT_NODE_ALIAS, parent, 0, 0);
             r->nodes[n].allocated_blocks = HEFT_NODE_ALIAS_MARK;
@@ -306,7 +331,10 @@ void recording_random(recording_t *r, uint64_t seed, uint32_t node_n)
             r->details[parent].flags |= HEFT_DETAIL_RECURSIVE;
             continue;
         }
-        if (dice <= 3) {
+        if (dice == 12) {
+            recording_node(r, HEFT_NODE_REGION, base_of(r, parent), recording_string(r, regions[random_below(&s, 4)]),
+                           0);
+        } else if (dice <= 3) {
             recording_node(r, HEFT_NODE_IMPORT, parent, recording_string(r, imports[random_below(&s, 4)]), 0);
         } else {
             recording_frame(r, parent, 1 + random_below(&s, code_n), random_below(&s, 4));
@@ -314,4 +342,6 @@ void recording_random(recording_t *r, uint64_t seed, uint32_t node_n)
         }
         random_counters(r, &s, n);
     }
+    if (random_below(&s, 3) == 0)
+        random_cuts(r, &s);
 }

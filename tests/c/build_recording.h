@@ -54,7 +54,8 @@ void recording_repair(unsigned char *data, size_t bytes);
 /* A random number below `limit`, from a generator that is the same everywhere. */
 uint32_t random_below(uint64_t *state, uint32_t limit);
 
-/* A random tree of `node_n` nodes: threads, imports, machinery, aliases, recursion, few names so that they meet. */
+/* A random tree of `node_n` nodes: threads, regions, imports, machinery, aliases, recursion, in some paths that were
+ * cut; few names so that they meet. */
 void recording_random(recording_t *recording, uint64_t seed, uint32_t node_n);
 
 #endif

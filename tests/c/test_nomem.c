@@ -54,7 +54,7 @@ void *__wrap_realloc(void *old, size_t bytes)
 static bool make_groups(const heft_view_t *view)
 {
     bool ok = true;
-    for (heft_by_t by = HEFT_BY_LINE; ok && by <= HEFT_BY_STACK; by++) {
+    for (heft_by_t by = HEFT_BY_LINE; ok && by <= HEFT_BY_REGION; by++) {
         heft_rows_t rows;
         ok = heft_view_rows(view, by, &rows);
         heft_rows_done(&rows);

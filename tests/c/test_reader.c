@@ -491,6 +491,56 @@ static void test_details(void **state)
     REFUSE(r.nodes[6].epoch = UINT64_C(1) << 32 | 3, AT_DETAILS, heft_detail_t, 6, what);
 }
 
+/* A region under the thread, `a`, and one under that, `b`: nodes 7 and 8 of the small recording. */
+static void add_regions(recording_t *r)
+{
+    uint32_t outer = recording_node(r, HEFT_NODE_REGION, 2, recording_string(r, "a"), 0);
+    uint32_t inner = recording_node(r, HEFT_NODE_REGION, outer, recording_string(r, "b"), 0);
+    recording_alloc(r, inner, 9, 3);
+}
+
+static void test_regions(void **state)
+{
+    (void)state;
+    recording_t r;
+    heft_reader_t reader;
+    for (heft_state_t sealed = HEFT_STATE_RUNNING; sealed <= HEFT_STATE_CLOSED; sealed++) {
+        small(&r);
+        add_regions(&r);
+        assert_int_equal(open_state(&r, sealed, &reader, NULL), HEFT_OK);
+        assert_true(same_text(heft_reader_string(&reader, reader.details[7].what), "a"));
+        assert_true(same_text(heft_reader_string(&reader, reader.details[8].what), "b"));
+        same_amount(heft_reader_amount(&reader, 8, HEFT_MOMENT_LIVE, 0), 9, 3);
+        heft_reader_close(&reader);
+        /* in a recording that runs as in one that is sealed: neither can be shown */
+        r.nodes[8].parent = 3;
+        refuse(&r, sealed, HEFT_ERR_CORRUPT);
+        r.nodes[8].parent = 7;
+        r.details[8].what = 2;
+        refuse(&r, sealed, HEFT_ERR_CORRUPT);
+        recording_done(&r);
+    }
+}
+
+static void test_damaged_regions(void **state)
+{
+    (void)state;
+    /* it begins under a thread or a region */
+    REFUSE((add_regions(&r), r.nodes[7].parent = 1), AT_DETAILS, heft_detail_t, 7, what);
+    REFUSE((add_regions(&r), r.nodes[8].parent = 3), AT_DETAILS, heft_detail_t, 8, what); /* a frame */
+    REFUSE((add_regions(&r), r.nodes[8].parent = 5), AT_DETAILS, heft_detail_t, 8, what); /* an import */
+    REFUSE((add_regions(&r), r.nodes[8].parent = 6), AT_NODES, heft_node_t, 8, parent);   /* an alias */
+    REFUSE((add_regions(&r), r.nodes[8].parent = 8), AT_NODES, heft_node_t, 8, parent);
+    REFUSE((add_regions(&r), r.details[7].kind = HEFT_NODE_FRAME, r.details[7].what = 1), AT_DETAILS, heft_detail_t, 8,
+           what);
+    /* its name is a string */
+    REFUSE((add_regions(&r), r.details[7].what = 2), AT_DETAILS, heft_detail_t, 7, what);
+    REFUSE((add_regions(&r), r.details[8].what = r.header.string_bytes), AT_DETAILS, heft_detail_t, 8, what);
+    REFUSE((add_regions(&r), r.details[8].what = UINT32_MAX - 3), AT_DETAILS, heft_detail_t, 8, what);
+    REFUSE((add_regions(&r), memset(r.strings + r.details[8].what, 0xff, 4)), AT_DETAILS, heft_detail_t, 8, what);
+    REFUSE((add_regions(&r), r.header.string_bytes -= 4), AT_DETAILS, heft_detail_t, 8, what); /* made last */
+}
+
 static void test_references(void **state)
 {
     (void)state;
@@ -672,6 +722,8 @@ int main(void)
         cmocka_unit_test(test_checksums),
         cmocka_unit_test(test_nodes),
         cmocka_unit_test(test_details),
+        cmocka_unit_test(test_regions),
+        cmocka_unit_test(test_damaged_regions),
         cmocka_unit_test(test_references),
         cmocka_unit_test(test_sums),
         cmocka_unit_test(test_every_bit),

@@ -89,6 +89,39 @@ static void test_equal_text_equal_reference(void **state)
     done(&f);
 }
 
+/* Finding adds nothing, not even where adding would. */
+static void test_finding(void **state)
+{
+    (void)state;
+    fixture_t f;
+    char text[HEFT_STRING_MAX + 64];
+    init(&f, false);
+    assert_int_equal(heft_strings_find(&f.strings, str("")), 0);
+    assert_int_equal(heft_strings_find(&f.strings, (heft_str_t){NULL, 0}), 0);
+    assert_int_equal(heft_strings_find(&f.strings, str("a")), 0);
+    uint32_t a = heft_strings_put(&f.strings, str("a")), zero = heft_strings_put(&f.strings, (heft_str_t){"a\0", 2});
+    assert_int_equal(heft_strings_find(&f.strings, str("a")), a);
+    assert_int_equal(heft_strings_find(&f.strings, (heft_str_t){"a\0", 2}), zero);
+    assert_int_equal(heft_strings_find(&f.strings, (heft_str_t){"a\0\0", 3}), 0);
+    assert_int_equal(heft_strings_find(&f.strings, str("b")), 0);
+    assert_int_equal(heft_strings_find(&f.strings, str("")), 0);
+    assert_int_equal(f.strings.count, 2);
+    assert_int_equal(f.writer.ledger.header->string_bytes, zero + 8);
+    /* text that is cut, in the middle of a character here: by what is left of it */
+    memset(text, 'x', sizeof text);
+    memcpy(text + HEFT_STRING_MAX - 1, "\xE2\x82\xAC", 3);
+    for (size_t bytes = HEFT_STRING_MAX + 2; bytes <= sizeof text; bytes += 31)
+        assert_int_equal(heft_strings_find(&f.strings, (heft_str_t){text, bytes}), 0);
+    uint32_t longest = heft_strings_put(&f.strings, (heft_str_t){text, sizeof text});
+    assert_text(&f, longest, text, HEFT_STRING_MAX - 1);
+    for (size_t bytes = HEFT_STRING_MAX + 2; bytes <= sizeof text; bytes += 31)
+        assert_int_equal(heft_strings_find(&f.strings, (heft_str_t){text, bytes}), longest);
+    assert_int_equal(heft_strings_find(&f.strings, (heft_str_t){text, HEFT_STRING_MAX - 1}), longest);
+    assert_int_equal(heft_strings_find(&f.strings, (heft_str_t){text, HEFT_STRING_MAX - 2}), 0);
+    assert_int_equal(f.strings.count, 3);
+    done(&f);
+}
+
 /* Text number i: all different, of all lengths modulo 4, some long. */
 static size_t make_text(uint32_t i, char *text)
 {
@@ -112,6 +145,7 @@ static void test_growth_against_a_list(void **state)
     const char *base = heft_ledger_strings(&f.writer.ledger);
     for (uint32_t i = 0; i < N; i++) {
         size_t n = make_text(i, text);
+        assert_int_equal(heft_strings_find(&f.strings, (heft_str_t){text, n}), 0);
         refs[i] = heft_strings_put(&f.strings, (heft_str_t){text, n});
         assert_true(refs[i] > last); /* none is an old one, each stands behind the others */
         last = refs[i];
@@ -119,6 +153,7 @@ static void test_growth_against_a_list(void **state)
             uint64_t random = i;
             uint32_t k = random_below(&random, i + 1);
             n = make_text(k, text);
+            assert_int_equal(heft_strings_find(&f.strings, (heft_str_t){text, n}), refs[k]);
             assert_int_equal(heft_strings_put(&f.strings, (heft_str_t){text, n}), refs[k]);
         }
     }
@@ -128,6 +163,7 @@ static void test_growth_against_a_list(void **state)
     for (uint32_t i = 0; i < N; i++) {
         size_t n = make_text(i, text);
         assert_text(&f, refs[i], text, n);
+        assert_int_equal(heft_strings_find(&f.strings, (heft_str_t){text, n}), refs[i]);
         assert_int_equal(heft_strings_put(&f.strings, (heft_str_t){text, n}), refs[i]);
     }
     /* what stands in the file is what a reader gets */
@@ -236,8 +272,12 @@ static void test_the_table_is_full(void **state)
     }
     assert_int_equal(f.strings.count, MOST);
     assert_true((size_t)(f.strings.mask + 1) * sizeof(uint32_t) <= f.strings.region.reserved);
-    for (uint32_t i = 0; i < MOST; i += 31)
+    for (uint32_t i = 0; i < MOST; i += 31) {
         assert_int_equal(heft_strings_put(&f.strings, (heft_str_t){(const char *)&i, sizeof i}), 4 + 8 * i);
+        assert_int_equal(heft_strings_find(&f.strings, (heft_str_t){(const char *)&i, sizeof i}), 4 + 8 * i);
+    }
+    for (uint32_t i = MOST; i < MOST + 1000; i++)
+        assert_int_equal(heft_strings_find(&f.strings, (heft_str_t){(const char *)&i, sizeof i}), 0);
     done(&f);
 }
 
@@ -265,11 +305,9 @@ static void test_the_disk_is_full(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_equal_text_equal_reference),
-        cmocka_unit_test(test_growth_against_a_list),
-        cmocka_unit_test(test_long_text_is_cut_between_characters),
-        cmocka_unit_test(test_the_column_is_full),
-        cmocka_unit_test(test_the_table_is_full),
+        cmocka_unit_test(test_equal_text_equal_reference), cmocka_unit_test(test_finding),
+        cmocka_unit_test(test_growth_against_a_list),      cmocka_unit_test(test_long_text_is_cut_between_characters),
+        cmocka_unit_test(test_the_column_is_full),         cmocka_unit_test(test_the_table_is_full),
         cmocka_unit_test(test_the_disk_is_full),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

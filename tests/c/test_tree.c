@@ -120,6 +120,138 @@ static void test_what_stands_under_the_root_is_no_machinery(void **state)
     assert_int_equal(tree->nodes[under_thread].parent, thread);
 }
 
+/* ---- regions ------------------------------------------------------------------------------------------------- */
+
+static void test_regions_are_told_apart_and_found_again(void **state)
+{
+    writer_t *w = *state;
+    heft_tree_t *tree = &w->tree;
+    uint32_t second = heft_tree_thread(tree, 4712, 0);
+    uint32_t a = heft_tree_region(tree, w->thread, str("a")), b = heft_tree_region(tree, w->thread, str("b"));
+    uint32_t aa = heft_tree_region(tree, a, str("a")), ab = heft_tree_region(tree, a, str("b"));
+    uint32_t other = heft_tree_region(tree, second, str("a")), empty = heft_tree_region(tree, a, str(""));
+    const struct {
+        uint32_t node, parent;
+        const char *name;
+    } made[] = {{a, w->thread, "a"}, {b, w->thread, "b"},  {aa, a, "a"},
+                {ab, a, "b"},        {other, second, "a"}, {empty, a, ""}};
+    enum { N = sizeof made / sizeof *made };
+    assert_int_equal(tree->node_n, 2 + 2 + N); /* number 0, the root, two threads */
+    assert_int_equal(tree->region_n, N);
+    heft_reader_t reader;
+    for (uint32_t i = 0; i < N; i++) {
+        for (uint32_t k = 0; k < i; k++)
+            assert_int_not_equal(made[i].node, made[k].node);
+        assert_int_equal(heft_tree_region(tree, made[i].parent, str(made[i].name)), made[i].node);
+        assert_int_equal(tree->nodes[made[i].node].parent, made[i].parent);
+        assert_int_equal(tree->details[made[i].node].kind, HEFT_NODE_REGION);
+        heft_tree_count_alloc(tree, made[i].node, 10 + i);
+    }
+    assert_int_equal(tree->node_n, 2 + 2 + N);
+    assert_int_equal(tree->header->flags, 0);
+    assert_int_equal(tree->header->cut_events, 0);
+    assert_true(heft_tree_check(tree));
+    read_back(&reader, w->path);
+    for (uint32_t i = 0; i < N; i++) {
+        heft_text_t name = heft_reader_string(&reader, reader.details[made[i].node].what);
+        assert_int_equal(name.len, strlen(made[i].name));
+        assert_memory_equal(name.ptr, made[i].name, name.len);
+        assert_int_equal(heft_reader_amount(&reader, made[i].node, HEFT_MOMENT_TOTAL, 0).bytes, 10 + i);
+    }
+    heft_reader_close(&reader);
+}
+
+/* Stacks begin anew in a region: what called it from outside is no recursion, what is called inside may be. */
+static void test_stacks_in_regions(void **state)
+{
+    writer_t *w = *state;
+    heft_tree_t *tree = &w->tree;
+    uint32_t f = add_code(tree, 0x1000, 1, "f");
+    uint32_t f10 = plain_child(tree, w->thread, f, 0x1000, 10), a = heft_tree_region(tree, w->thread, str("a"));
+    uint32_t inner = heft_tree_region(tree, a, str("b"));
+    uint32_t a10 = plain_child(tree, a, f, 0x1000, 10), inner10 = plain_child(tree, inner, f, 0x1000, 10);
+    assert_true(a10 != f10 && inner10 != f10 && inner10 != a10);
+    assert_int_equal(tree->nodes[a10].parent, a);
+    assert_int_equal(tree->nodes[inner10].parent, inner);
+    assert_int_equal(tree->header->folded_nodes, 0);
+    uint32_t a20 = plain_child(tree, a10, f, 0x1000, 20);
+    assert_int_equal(tree->nodes[a20].parent, a10);
+    assert_int_equal(plain_child(tree, a20, f, 0x1000, 10), a10);
+    assert_int_equal(tree->header->folded_nodes, 1);
+    assert_true(tree->details[a10].flags & HEFT_DETAIL_RECURSIVE);
+    assert_false(tree->details[f10].flags & HEFT_DETAIL_RECURSIVE);
+    fill_tree(w, HEFT_TREE_FOLD_CODE); /* folded by function: beside the outermost activation in the region */
+    uint32_t a30 = plain_child(tree, a20, f, 0x1000, 30);
+    assert_int_equal(tree->nodes[a30].parent, a);
+    assert_true(heft_tree_check(tree));
+}
+
+/* A thread may import a module (its first frame in it) and enter a region of one name: in either order. */
+static void test_a_region_is_no_import(void **state)
+{
+    writer_t *w = *state;
+    heft_tree_t *tree = &w->tree;
+    uint32_t importer = add_code(tree, 0x3000, 3, "_find_and_load");
+    heft_frame_info_t info = {.code = importer, .machinery = true, .import_switch = true};
+    uint32_t region = heft_tree_region(tree, w->thread, str("os"));
+    uint32_t import = child(tree, w->thread, 0x3000, &info, "os"), other = child(tree, w->thread, 0x3000, &info, "re");
+    uint32_t later = heft_tree_region(tree, w->thread, str("re")), unnamed = child(tree, w->thread, 0x3000, &info, "");
+    uint32_t empty = heft_tree_region(tree, w->thread, str(""));
+    assert_int_equal(tree->details[region].what, tree->details[import].what);
+    assert_true(region != import && later != other && unnamed != empty);
+    for (int again = 0; again < 2; again++) {
+        assert_int_equal(heft_tree_region(tree, w->thread, str("os")), region);
+        assert_int_equal(heft_tree_region(tree, w->thread, str("re")), later);
+        assert_int_equal(heft_tree_region(tree, w->thread, str("")), empty);
+        assert_int_equal(child(tree, w->thread, 0x3000, &info, "os"), import);
+        assert_int_equal(child(tree, w->thread, 0x3000, &info, "re"), other);
+        assert_int_equal(child(tree, w->thread, 0x3000, &info, ""), unnamed);
+    }
+    assert_int_equal(tree->details[import].kind, HEFT_NODE_IMPORT);
+    assert_int_equal(tree->details[later].kind, HEFT_NODE_REGION);
+    assert_true(heft_tree_check(tree));
+}
+
+static void test_very_many_regions(void **state)
+{
+    writer_t *w = *state;
+    heft_tree_t *tree = &w->tree;
+    uint32_t second = heft_tree_thread(tree, 4712, 0), numbers[HEFT_REGIONS_MAX];
+    char name[16];
+    numbers[0] = heft_tree_region(tree, w->thread, str("")); /* what is not known has no name either */
+    for (uint32_t i = 1; i < HEFT_REGIONS_MAX; i++) {
+        snprintf(name, sizeof name, "%u", i);
+        uint32_t base = i % 3 == 0 ? w->thread : i % 3 == 1 ? second : numbers[i / 2];
+        numbers[i] = heft_tree_region(tree, base, str(name));
+        assert_int_equal(tree->nodes[numbers[i]].parent, base);
+    }
+    assert_int_equal(tree->header->flags, 0);
+    uint32_t node_n = tree->node_n, string_bytes = tree->header->string_bytes;
+    assert_int_equal(heft_tree_region(tree, w->thread, str("3")), numbers[3]);
+    assert_int_equal(tree->header->flags, 0); /* known ones have lost nothing */
+    static const char *const late[] = {"late", "later", "3"};
+    const uint32_t bases[] = {w->thread, second, numbers[1], numbers[HEFT_REGIONS_MAX - 1]};
+    for (uint32_t i = 0; i < 3; i++) { /* "3" is known, but not there */
+        for (uint32_t k = i == 2 ? 1 : 0; k < 4; k++) {
+            tree->header->flags = 0;
+            assert_int_equal(heft_tree_region(tree, bases[k], str(late[i])), bases[k]);
+            assert_int_equal(tree->header->flags, HEFT_FLAG_REGIONS_CUT);
+        }
+    }
+    assert_int_equal(heft_strings_find(&tree->strings, str("late")), 0);
+    assert_int_equal(tree->header->string_bytes, string_bytes);
+    assert_int_equal(tree->node_n, node_n);
+    assert_int_equal(tree->region_n, HEFT_REGIONS_MAX);
+    assert_int_equal(tree->header->cut_events, 0); /* no line has lost its callers */
+    for (uint32_t i = 1; i < HEFT_REGIONS_MAX; i++) {
+        snprintf(name, sizeof name, "%u", i);
+        assert_int_equal(heft_tree_region(tree, tree->nodes[numbers[i]].parent, str(name)), numbers[i]);
+    }
+    uint32_t f = add_code(tree, 0x1000, 1, "f"); /* lines have room as before */
+    assert_int_equal(tree->nodes[plain_child(tree, numbers[7], f, 0x1000, 10)].parent, numbers[7]);
+    assert_true(heft_tree_check(tree));
+}
+
 /* ---- code that dies ------------------------------------------------------------------------------------------ */
 
 static void test_dead_code_is_never_mistaken_for_its_successor(void **state)
@@ -250,8 +382,8 @@ typedef enum { PLAIN, EARLY, MACHINERY, SWITCH } what_t;
 /* What the model knows of a node. */
 typedef struct {
     uint32_t parent, code, instr;
-    bool is_base; /* a thread, an import, the root: where the search for recursion ends */
-    bool is_thread;
+    bool is_end;  /* a thread, a region, an import, the root: where the search for recursion ends */
+    bool is_base; /* a thread or a region: where stacks begin */
     int64_t bytes, blocks;
 } known_t;
 
@@ -260,7 +392,7 @@ typedef struct {
     uint64_t random;
     known_t *nodes; /* by number; those that were an answer */
     uint32_t room;
-    heft_map_t map;          /* (parent, code, instruction) or (parent, name) -> node */
+    heft_map_t map;          /* (parent, code, instruction), (parent, module) or (parent, region) -> node */
     uint32_t places[PLACES]; /* code number, 0 = free */
     uint32_t text_of[256];   /* by code number */
     bool is_dead[256];
@@ -305,7 +437,7 @@ static uint32_t expect(const model_t *m, uint32_t parent, uint32_t code, uint32_
     *new_parent = parent;
     if (known != 0)
         return known;
-    for (; !m->nodes[n].is_base; n = m->nodes[n].parent) {
+    for (; !m->nodes[n].is_end; n = m->nodes[n].parent) {
         if (m->nodes[n].code == code && m->nodes[n].instr == instr)
             return n;
         if (m->nodes[n].code == code)
@@ -318,7 +450,7 @@ static uint32_t expect(const model_t *m, uint32_t parent, uint32_t code, uint32_
             return known;
     }
     if (m->w.tree.node_n >= HEFT_TREE_FLAT) {
-        while (!m->nodes[*new_parent].is_thread)
+        while (!m->nodes[*new_parent].is_base)
             *new_parent = m->nodes[*new_parent].parent;
         return get(m, *new_parent, code, instr);
     }
@@ -347,7 +479,26 @@ static uint32_t ask_for_import(model_t *m, uint32_t parent, uint64_t address, co
     assert_int_equal(node, m->w.tree.node_n - 1);
     assert_int_equal(m->w.tree.nodes[node].parent, parent);
     assert_int_equal(m->w.tree.details[node].kind, HEFT_NODE_IMPORT);
-    learn(m, node, key, (known_t){.parent = parent, .is_base = true});
+    learn(m, node, key, (known_t){.parent = parent, .is_end = true});
+    return node;
+}
+
+static uint32_t ask_for_region(model_t *m)
+{
+    uint32_t base = m->answers[random_below(&m->random, m->answer_n)], name = random_below(&m->random, NAMES);
+    while (!m->nodes[base].is_base)
+        base = m->nodes[base].parent;
+    uint32_t before = m->w.tree.node_n, node = heft_tree_region(&m->w.tree, base, str(names[name]));
+    uint64_t key = heft_map_pair(base, 0xFFFF8000u | name);
+    uint32_t known = heft_map_get(&m->map, key, 0);
+    if (known != 0) {
+        assert_int_equal(node, known);
+        return node;
+    }
+    assert_int_equal(node, before);
+    assert_int_equal(m->w.tree.nodes[node].parent, base);
+    assert_int_equal(m->w.tree.details[node].kind, HEFT_NODE_REGION);
+    learn(m, node, key, (known_t){.parent = base, .is_end = true, .is_base = true});
     return node;
 }
 
@@ -445,6 +596,10 @@ static void step(model_t *m)
         put_code(m, place);
         return;
     }
+    if (random_below(&m->random, 40) == 0) {
+        count(m, ask_for_region(m));
+        return;
+    }
     /* on from a recent answer, so that paths get long, or from any */
     uint32_t range = random_below(&m->random, 4) == 0 || m->answer_n < 5 ? m->answer_n : 5;
     uint32_t parent = m->answers[m->answer_n - 1 - random_below(&m->random, range)];
@@ -498,10 +653,10 @@ static void run_model(uint64_t seed, uint32_t before, uint32_t filled, uint32_t 
     writer_init(&m->w);
     fill_tree(&m->w, 0); /* its code object comes first */
     m->code_n = m->w.tree.header->code_n;
-    m->nodes[m->w.thread].is_base = m->nodes[m->w.thread].is_thread = true;
+    m->nodes[m->w.thread].is_end = m->nodes[m->w.thread].is_base = true;
     m->answers[m->answer_n++] = m->w.thread;
     uint32_t second = heft_tree_thread(&m->w.tree, 4712, 0);
-    m->nodes[second].is_base = m->nodes[second].is_thread = true;
+    m->nodes[second].is_end = m->nodes[second].is_base = true;
     m->answers[m->answer_n++] = second;
     for (uint32_t i = 0; i < before; i++)
         step(m);
@@ -515,6 +670,7 @@ static void run_model(uint64_t seed, uint32_t before, uint32_t filled, uint32_t 
     assert_int_equal(m->w.tree.live_bytes, m->live_bytes);
     assert_int_equal(m->w.tree.header->cut_events, 0);
     assert_int_equal((m->w.tree.header->flags & HEFT_FLAG_PATHS_CUT) != 0, m->w.tree.node_n >= HEFT_TREE_FLAT);
+    assert_int_equal(m->w.tree.header->flags & HEFT_FLAG_REGIONS_CUT, 0);
     compare_counts(m);
     heft_ledger_seal(&m->w.ledger);
     compare_counts(m);
@@ -623,6 +779,31 @@ static void test_a_flat_tree_keeps_the_innermost_line(void **state)
     assert_int_equal(tree->details[other].flags, 0);
     heft_frame_info_t early = {.code = g, .instr = 2, .incomplete = true};
     assert_int_equal(child(tree, f10, 0x2000, &early, ""), f10);
+    assert_int_equal(tree->header->cut_events, 0);
+    assert_true(heft_tree_check(tree));
+}
+
+static void test_a_flat_tree_keeps_the_region(void **state)
+{
+    writer_t *w = *state;
+    heft_tree_t *tree = &w->tree;
+    uint32_t f = add_code(tree, 0x1000, 1, "f"), g = add_code(tree, 0x2000, 2, "g");
+    uint32_t outer = heft_tree_region(tree, w->thread, str("outer")), inner = heft_tree_region(tree, outer, str("in"));
+    uint32_t outer10 = plain_child(tree, outer, f, 0x1000, 10), inner10 = plain_child(tree, inner, f, 0x1000, 10);
+    fill_tree(w, HEFT_TREE_FLAT);
+    uint32_t late = heft_tree_region(tree, outer, str("late"));
+    assert_int_equal(tree->nodes[late].parent, outer); /* regions are few: they are kept */
+    assert_int_equal(tree->header->flags, 0);
+    uint32_t in_outer = plain_child(tree, outer10, g, 0x2000, 10), in_inner = plain_child(tree, inner10, g, 0x2000, 10);
+    assert_int_equal(tree->nodes[in_outer].parent, outer);
+    assert_int_equal(tree->nodes[in_inner].parent, inner);
+    assert_int_equal(tree->details[in_outer].flags, HEFT_DETAIL_FLAT);
+    assert_int_equal(tree->details[in_inner].flags, HEFT_DETAIL_FLAT);
+    assert_int_equal(tree->header->flags, HEFT_FLAG_PATHS_CUT);
+    assert_int_equal(plain_child(tree, outer10, g, 0x2000, 10), in_outer);
+    uint32_t first = plain_child(tree, late, g, 0x2000, 10); /* not called by anything: nothing is lost */
+    assert_int_equal(tree->nodes[first].parent, late);
+    assert_int_equal(tree->details[first].flags, 0);
     assert_int_equal(tree->header->cut_events, 0);
     assert_true(heft_tree_check(tree));
 }
@@ -798,6 +979,60 @@ static void test_a_column_is_full(void **state)
     assert_int_equal(tree->header->cut_events, 1);
     assert_int_equal(tree->header->flags, 0);
     assert_int_equal(plain_child(tree, f10, f, 0x1000, 20), f10);
+    assert_int_equal(heft_tree_region(tree, w->thread, str("a")), w->thread);
+    assert_int_equal(tree->header->flags, HEFT_FLAG_REGIONS_CUT);
+    assert_true(heft_tree_check(tree));
+}
+
+static void test_no_room_for_regions(void **state)
+{
+    writer_t *w = *state;
+    heft_tree_t *tree = &w->tree;
+    uint32_t f = add_code(tree, 0x1000, 1, "f"), a = heft_tree_region(tree, w->thread, str("a"));
+    uint32_t a10 = plain_child(tree, a, f, 0x1000, 10);
+    limit_file_size(w->ledger.file_bytes);
+    fill_tree(w, UINT32_MAX);
+    uint32_t n = tree->node_n, cut_events = tree->header->cut_events;
+    assert_int_equal(heft_tree_region(tree, w->thread, str("a")), a);
+    assert_int_equal(tree->header->flags, HEFT_FLAG_DISK_FULL);
+    assert_int_equal(heft_tree_region(tree, w->thread, str("b")), w->thread);
+    assert_int_equal(heft_tree_region(tree, a, str("a")), a);
+    assert_int_equal(tree->header->flags, HEFT_FLAG_DISK_FULL | HEFT_FLAG_REGIONS_CUT);
+    assert_int_equal(tree->header->cut_events, cut_events);
+    assert_int_equal(tree->node_n, n);
+    assert_int_equal(tree->region_n, 1);
+    /* a line in a region: its caller answers, at last the region */
+    assert_int_equal(plain_child(tree, a10, f, 0x1000, 20), a10);
+    assert_int_equal(plain_child(tree, a, f, 0x1000, 20), a);
+    assert_true(tree->details[a].flags & HEFT_DETAIL_CUT);
+    assert_int_equal(tree->header->cut_events, cut_events + 2);
+    assert_true(heft_tree_check(tree));
+    limit_file_size((uint64_t)RLIM_INFINITY);
+    uint32_t b = w->thread, tries = 0;
+    while (b == w->thread && tries++ < 10000)
+        b = heft_tree_region(tree, w->thread, str("b"));
+    assert_true(b >= n);
+    assert_int_equal(tree->details[b].kind, HEFT_NODE_REGION);
+    assert_true(heft_tree_check(tree));
+}
+
+/* A region whose name finds no room is not one without a name, nor another's whose name found none. */
+static void test_no_room_for_names_of_regions(void **state)
+{
+    writer_t *w = *state;
+    heft_tree_t *tree = &w->tree;
+    uint32_t a = heft_tree_region(tree, w->thread, str("a")), n = 0;
+    while (heft_strings_put(&tree->strings, (heft_str_t){(const char *)&n, sizeof n}) != 0)
+        n++;
+    uint32_t node_n = tree->node_n;
+    assert_int_equal(heft_tree_region(tree, w->thread, str("b")), w->thread);
+    assert_int_equal(heft_tree_region(tree, a, str("c")), a);
+    assert_int_equal(tree->node_n, node_n);
+    assert_int_equal(tree->header->flags, HEFT_FLAG_REGIONS_CUT);
+    uint32_t empty = heft_tree_region(tree, w->thread, str("")); /* its name needs none */
+    assert_int_equal(empty, node_n);
+    assert_int_equal(heft_tree_region(tree, w->thread, str("b")), w->thread);
+    assert_int_equal(heft_tree_region(tree, w->thread, str("a")), a);
     assert_true(heft_tree_check(tree));
 }
 
@@ -875,6 +1110,10 @@ int main(void)
         WITH(test_paths_are_told_apart_and_found_again),
         WITH(test_recursion_is_folded_but_not_across_imports),
         WITH(test_what_stands_under_the_root_is_no_machinery),
+        WITH(test_regions_are_told_apart_and_found_again),
+        WITH(test_stacks_in_regions),
+        WITH(test_a_region_is_no_import),
+        WITH(test_very_many_regions),
         WITH(test_dead_code_is_never_mistaken_for_its_successor),
         WITH(test_text_is_all_that_is_known_of_it),
         WITH(test_dead_codes_of_equal_key_do_not_pile_up),
@@ -886,10 +1125,13 @@ int main(void)
         WITH(test_mutual_recursion_stays_bounded),
         WITH(test_folding_by_function),
         WITH(test_a_flat_tree_keeps_the_innermost_line),
+        WITH(test_a_flat_tree_keeps_the_region),
         WITH(test_a_plain_tree_keeps_the_innermost_frames),
         WITH(test_the_peak_begins_again),
         WITH(test_no_room_for_nodes),
         WITH_SMALL(test_a_column_is_full),
+        WITH(test_no_room_for_regions),
+        WITH_SMALL(test_no_room_for_names_of_regions),
         WITH_SMALL(test_no_room_for_code_threads_temporaries),
         WITH(test_names),
     };

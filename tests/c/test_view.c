@@ -59,13 +59,16 @@ typedef struct {
     uint32_t line;
 } frame_t;
 
-enum { DEPTH_MAX = 80, ROWS_MAX = 3000 };
+enum { DEPTH_MAX = 80, ROWS_MAX = 3000, KEY_MAX = 4000 };
 
-/* The visible stack of a node, innermost first; always a frame at least.  `thread`: index or HEFT_NONE. */
+/* The visible stack of a node, innermost first; always a frame at least.  `thread`: index or HEFT_NONE; `region`: the
+ * names of the regions that it is in, each after a slash, the outermost first. */
 typedef struct {
     frame_t frames[DEPTH_MAX];
     uint32_t n;
     uint32_t thread;
+    char region[400];
+    bool is_nowhere; /* nothing is known of where it was asked for */
     heft_amount_t amount;
     bool kept;
 } stack_t_;
@@ -76,14 +79,58 @@ static const char *model_text(const recording_t *r, uint32_t ref)
     return ref == 0 ? "" : r->strings + ref + 4; /* the builder ends them with 0 */
 }
 
+#define PATHS_CUT "<paths cut>"
+
+static bool has_cuts(const recording_t *r)
+{
+    return (r->header.flags & HEFT_FLAG_PATHS_CUT) != 0 || r->header.cut_events != 0;
+}
+
+static bool is_model_base(const recording_t *r, uint32_t n)
+{
+    return r->details[n].kind == HEFT_NODE_ROOT || r->details[n].kind == HEFT_NODE_THREAD ||
+           r->details[n].kind == HEFT_NODE_REGION;
+}
+
+static void model_base(const recording_t *r, uint32_t n, uint32_t *thread, char *region)
+{
+    char around[400];
+    *thread = HEFT_NONE;
+    region[0] = '\0';
+    for (; n != 0; n = r->nodes[n].parent) {
+        if (r->details[n].kind == HEFT_NODE_THREAD)
+            *thread = r->details[n].what;
+        if (r->details[n].kind != HEFT_NODE_REGION)
+            continue;
+        strcpy(around, region);
+        assert(strlen(around) + 20 < sizeof around);
+        sprintf(region, "/%s%s", model_text(r, r->details[n].what), around);
+    }
+}
+
+/* Did requests find no room directly under this base, at any of the nodes that it is shown for? */
+static bool is_model_base_cut(const recording_t *r, uint32_t thread, const char *region)
+{
+    char other_region[400];
+    uint32_t other;
+    for (uint32_t n = 1; n < r->header.node_n; n++) {
+        if (!is_model_base(r, n) || !(r->details[n].flags & HEFT_DETAIL_CUT))
+            continue;
+        model_base(r, n, &other, other_region);
+        if (other == thread && strcmp(region, other_region) == 0)
+            return has_cuts(r);
+    }
+    return false;
+}
+
 static stack_t model_stack(const recording_t *r, uint32_t n)
 {
     stack_t s = {.n = 0, .thread = HEFT_NONE};
+    const frame_t cut = {PATHS_CUT, PATHS_CUT, PATHS_CUT, "", 0};
     const char *import = "";
-    for (; n != 0; n = r->nodes[n].parent) {
+    model_base(r, n, &s.thread, s.region);
+    for (; !is_model_base(r, n); n = r->nodes[n].parent) {
         const heft_detail_t *d = &r->details[n];
-        if (d->kind == HEFT_NODE_THREAD)
-            s.thread = d->what;
         if (d->kind == HEFT_NODE_IMPORT && import[0] == '\0')
             import = model_text(r, d->what); /* the innermost of imports without a frame between them */
         if (d->kind != HEFT_NODE_FRAME || r->codes[d->what].flags != 0)
@@ -96,8 +143,13 @@ static stack_t model_stack(const recording_t *r, uint32_t n)
                                     .import = import,
                                     .line = d->line};
         import = "";
+        if (has_cuts(r) && (d->flags & HEFT_DETAIL_FLAT) != 0)
+            s.frames[s.n++] = cut;
     }
-    if (import[0] != '\0' || s.n == 0)
+    s.is_nowhere = s.n == 0 && import[0] == '\0' && is_model_base_cut(r, s.thread, s.region);
+    if (s.is_nowhere)
+        s.frames[s.n++] = cut;
+    else if (import[0] != '\0' || s.n == 0)
         s.frames[s.n++] = (frame_t){"<interpreter>", "<interpreter>", "<interpreter>", import, 0};
     return s;
 }
@@ -138,7 +190,7 @@ static heft_amount_t model_amount(const recording_t *r, uint32_t n, heft_moment_
 typedef struct {
     uint32_t span, keep, seed;
     heft_moment_t moment;
-    bool own, has_pattern;
+    bool own, has_pattern, has_parts;
 } options_t;
 
 static uint8_t class_of(const options_t *o, const char *file)
@@ -156,17 +208,23 @@ static bool in_pattern(const options_t *o, const char *file)
     return !o->has_pattern || (strlen(file) + o->seed) % 3 != 0;
 }
 
+static bool in_parts(const options_t *o, const char *region)
+{
+    return !o->has_parts || (strlen(region) + o->seed) % 3 != 0;
+}
+
 static bool is_shown(const options_t *o, const char *file)
 {
-    bool chargeable = !o->own || class_of(o, file) == HEFT_CLASS_OWN || strcmp(file, "<interpreter>") == 0;
+    bool chargeable = !o->own || class_of(o, file) == HEFT_CLASS_OWN || strcmp(file, "<interpreter>") == 0 ||
+                      strcmp(file, PATHS_CUT) == 0;
     return chargeable && (o->keep >> class_of(o, file) & 1) && in_pattern(o, file);
 }
 
-/* Charge to the nearest own frame: drop the frames inside it. */
+/* Charge to the nearest own frame, which may be among those that were cut: drop the frames inside it. */
 static void charge_own(const options_t *o, stack_t *s)
 {
     uint32_t k = 0;
-    while (k < s->n && class_of(o, s->frames[k].file) != HEFT_CLASS_OWN)
+    while (k < s->n && class_of(o, s->frames[k].file) != HEFT_CLASS_OWN && strcmp(s->frames[k].file, PATHS_CUT) != 0)
         k++;
     if (k == s->n) {
         s->frames[0] = (frame_t){"<interpreter>", "<interpreter>", "<interpreter>", "", 0};
@@ -186,7 +244,8 @@ static stack_t *model_stacks(const recording_t *r, const options_t *o)
         if (o->own)
             charge_own(o, &stacks[n]);
         stacks[n].amount = model_amount(r, n, o->moment, o->span);
-        stacks[n].kept = is_shown(o, stacks[n].frames[0].file) && !heft_amount_is_zero(stacks[n].amount);
+        stacks[n].kept = is_shown(o, stacks[n].frames[0].file) && in_parts(o, stacks[n].region) &&
+                         !heft_amount_is_zero(stacks[n].amount);
     }
     return stacks;
 }
@@ -194,7 +253,7 @@ static stack_t *model_stacks(const recording_t *r, const options_t *o)
 /* ---- the model: rows are keyed by text --------------------------------------------------------------------------- */
 
 typedef struct {
-    char key[2000];
+    char key[KEY_MAX];
     heft_amount_t self, under;
     bool shown;
 } row_t;
@@ -252,7 +311,7 @@ static void model_frame_rows(rows_t *rows, const stack_t *s, heft_by_t by, const
 
 static void stack_key(char *key, const stack_t *s, uint32_t from)
 {
-    key += sprintf(key, "%d", (int)s->thread);
+    key += sprintf(key, "%d%s", (int)s->thread, s->region);
     for (uint32_t i = from; i < s->n; i++) {
         *key++ = '|';
         frame_key(key, &s->frames[i], HEFT_BY_STACK);
@@ -260,9 +319,23 @@ static void stack_key(char *key, const stack_t *s, uint32_t from)
     }
 }
 
+/* The region's own row, and those of the regions around it. */
+static void model_region_rows(rows_t *rows, const stack_t *s)
+{
+    char region[400];
+    strcpy(region, s->region);
+    heft_amount_add(&row_at(rows, region)->self, s->amount);
+    if (region[0] == '\0')
+        heft_amount_add(&row_at(rows, region)->under, s->amount);
+    for (; region[0] != '\0'; *strrchr(region, '/') = '\0') {
+        row_at(rows, region)->shown = true;
+        heft_amount_add(&row_at(rows, region)->under, s->amount);
+    }
+}
+
 static void model_rows(rows_t *rows, const recording_t *r, const stack_t *stacks, heft_by_t by, const options_t *o)
 {
-    char key[DEPTH_MAX * 100];
+    char key[KEY_MAX];
     rows->n = 0;
     for (uint32_t n = 1; n < r->header.node_n; n++) {
         const stack_t *s = &stacks[n];
@@ -272,6 +345,8 @@ static void model_rows(rows_t *rows, const recording_t *r, const stack_t *stacks
             sprintf(key, "%d", (int)s->thread);
             heft_amount_add(&row_at(rows, key)->self, s->amount);
             heft_amount_add(&row_at(rows, key)->under, s->amount);
+        } else if (by == HEFT_BY_REGION) {
+            model_region_rows(rows, s);
         } else if (by != HEFT_BY_STACK) {
             model_frame_rows(rows, s, by, o);
         }
@@ -292,14 +367,28 @@ static frame_t frame_from(const heft_stacks_t *s, uint32_t frame)
                      text_of(s, f->import), f->line};
 }
 
+/* The names of a region of ours as the model writes them. */
+static void our_region(char *region, const heft_stacks_t *s, uint32_t part)
+{
+    char around[400];
+    for (region[0] = '\0'; part != HEFT_NONE; part = s->parts[part].up) {
+        assert_true(part < s->part_n);
+        strcpy(around, region);
+        sprintf(region, "/%s%s", text_of(s, s->parts[part].name), around);
+    }
+}
+
 /* The key of a row of ours as the model writes it. */
 static void our_key(char *key, const heft_stacks_t *s, heft_by_t by, const heft_row_t *row)
 {
     if (by == HEFT_BY_THREAD) {
         sprintf(key, "%d", (int)row->key);
+    } else if (by == HEFT_BY_REGION) {
+        our_region(key, s, row->key);
     } else if (by == HEFT_BY_STACK) {
-        stack_t stack = {.thread = s->vertices[row->key].thread};
-        key += sprintf(key, "%d", (int)stack.thread);
+        char region[400];
+        our_region(region, s, s->vertices[row->key].part);
+        key += sprintf(key, "%d%s", (int)s->vertices[row->key].thread, region);
         for (uint32_t v = row->key; !heft_stacks_is_base(s, v); v = s->vertices[v].up) {
             frame_t f = frame_from(s, s->vertices[v].frame);
             *key++ = '|';
@@ -319,7 +408,7 @@ static void compare_rows(const heft_view_t *view, heft_by_t by, rows_t *model)
     const heft_stacks_t *s = view->stacks;
     heft_rows_t ours;
     heft_amount_t sum = {0, 0};
-    char key[DEPTH_MAX * 100];
+    char key[KEY_MAX];
     assert_true(heft_view_rows(view, by, &ours));
     uint32_t expected = 0;
     for (uint32_t i = 0; i < model->n; i++)
@@ -347,7 +436,8 @@ static void compare_rows(const heft_view_t *view, heft_by_t by, rows_t *model)
 /* May a frame be named as the caller for which a library worked? */
 static bool is_model_owner(const options_t *o, const char *file, bool foreign)
 {
-    return foreign ? class_of(o, file) != HEFT_CLASS_STDLIB && strcmp(file, "<interpreter>") != 0
+    return foreign ? class_of(o, file) != HEFT_CLASS_STDLIB && strcmp(file, "<interpreter>") != 0 &&
+                         strcmp(file, PATHS_CUT) != 0
                    : class_of(o, file) == HEFT_CLASS_OWN;
 }
 
@@ -443,7 +533,7 @@ static void compare_lines(const heft_view_t *view, rows_t *rows, const recording
 /* A tree row is the path of labels that leads to it. */
 static void model_tree(rows_t *rows, const recording_t *r, const stack_t *stacks, bool inverted, bool threads)
 {
-    char path[DEPTH_MAX * 100];
+    char path[DEPTH_MAX * 200];
     rows->n = 0;
     row_at(rows, "");
     for (uint32_t n = 1; n < r->header.node_n; n++) {
@@ -453,12 +543,23 @@ static void model_tree(rows_t *rows, const recording_t *r, const stack_t *stacks
             continue;
         heft_amount_add(&row->under, s->amount);
         path[0] = '\0';
+        char regions[DEPTH_MAX][400];
+        uint32_t region_n = 0;
+        strcpy(regions[0], s->region);
+        while (regions[region_n][0] != '\0') { /* the innermost first, each with those around it */
+            assert(region_n < DEPTH_MAX - 1);
+            strcpy(regions[region_n + 1], regions[region_n]);
+            *strrchr(regions[++region_n], '/') = '\0';
+        }
         bool has_thread = threads && s->thread != HEFT_NONE;
-        for (uint32_t k = 0; k < s->n + has_thread; k++) {
-            uint32_t place = inverted ? k : s->n + has_thread - 1 - k; /* 0 = innermost, s->n = the thread */
+        uint32_t place_n = s->n + region_n + has_thread;
+        for (uint32_t k = 0; k < place_n; k++) {
+            uint32_t place = inverted ? k : place_n - 1 - k; /* 0 = innermost frame; then regions, then the thread */
             strcat(path, "|");
-            if (place == s->n)
+            if (place >= s->n + region_n)
                 sprintf(path + strlen(path), "%u", s->thread);
+            else if (place >= s->n)
+                strcat(path, regions[place - s->n]);
             else
                 frame_key(path + strlen(path), &s->frames[place], HEFT_BY_STACK);
             row = row_at(rows, path);
@@ -472,13 +573,14 @@ static void compare_tree(const heft_view_t *view, rows_t *model, bool inverted, 
 {
     const heft_stacks_t *s = view->stacks;
     heft_branches_t tree;
-    static char path[DEPTH_MAX * 100];
+    static char path[DEPTH_MAX * 200];
     size_t ends[DEPTH_MAX + 2] = {0};
     uint64_t last[DEPTH_MAX + 2];
+    uint32_t parts[DEPTH_MAX + 2] = {HEFT_NONE}; /* outside in: the region that a row at this depth is in */
     assert_true(heft_view_tree(view, inverted, &tree));
     assert_int_equal(tree.branch_n, model->n);
     assert_true(tree.branches[0].depth == 0 && tree.branches[0].frame == HEFT_NONE);
-    assert_true(tree.branches[0].thread == HEFT_NONE);
+    assert_true(tree.branches[0].thread == HEFT_NONE && tree.branches[0].part == HEFT_NONE);
     for (size_t i = 0; i < tree.branch_n; i++) {
         const heft_branch_t *b = &tree.branches[i];
         char *label = path + (b->depth == 0 ? 0 : ends[b->depth - 1]);
@@ -487,11 +589,17 @@ static void compare_tree(const heft_view_t *view, rows_t *model, bool inverted, 
             frame_t f = frame_from(s, b->frame);
             label[0] = '|';
             frame_key(label + 1, &f, HEFT_BY_STACK);
+            assert_int_equal(b->part, inverted ? HEFT_NONE : parts[b->depth - 1]);
+        } else if (b->part != HEFT_NONE) {
+            assert_true(b->depth > 0);
+            label[0] = '|';
+            our_region(label + 1, s, b->part);
         } else if (b->depth > 0) {
             assert_true(threads);
             sprintf(label, "|%u", b->thread);
         }
         ends[b->depth] = strlen(path);
+        parts[b->depth] = b->part;
         row_t *same = row_at(model, path);
         assert_int_equal(b->self.bytes, same->self.bytes);
         assert_int_equal(b->self.blocks, same->self.blocks);
@@ -518,27 +626,53 @@ static bool several_threads(const recording_t *r, const stack_t *stacks)
     return n > 1;
 }
 
+/* ---- what was cut ---------------------------------------------------------------------------------------------- */
+
+static void compare_cuts(const heft_view_t *view, const recording_t *r, const stack_t *stacks)
+{
+    heft_amount_t cut = {0}, uncertain = {0};
+    for (uint32_t n = 1; n < r->header.node_n; n++) {
+        if (!stacks[n].kept)
+            continue;
+        if (stacks[n].is_nowhere || (has_cuts(r) && (r->details[n].flags & HEFT_DETAIL_FLAT) != 0))
+            heft_amount_add(&cut, stacks[n].amount);
+        if (r->details[n].flags & HEFT_DETAIL_CUT)
+            heft_amount_add(&uncertain, stacks[n].amount);
+    }
+    assert_int_equal(view->cut.bytes, cut.bytes);
+    assert_int_equal(view->cut.blocks, cut.blocks);
+    assert_int_equal(view->uncertain.bytes, uncertain.bytes);
+    assert_int_equal(view->uncertain.blocks, uncertain.blocks);
+}
+
 /* ---- random recordings ----------------------------------------------------------------------------------------- */
 
 static void compare_all(opened_t *opened, const options_t *o, rows_t *rows)
 {
     const heft_stacks_t *s = &opened->stacks;
-    uint8_t classes[16], pattern[16];
+    uint8_t classes[16], pattern[16], parts[64];
+    char region[400];
     heft_view_t view;
-    assert_true(s->file_n <= 16);
+    assert_true(s->file_n <= 16 && s->part_n < 64);
     for (uint32_t f = 0; f < s->file_n; f++) {
         classes[f] = class_of(o, text_of(s, s->files[f]));
         pattern[f] = in_pattern(o, text_of(s, s->files[f]));
+    }
+    for (uint32_t p = 0; p <= s->part_n; p++) {
+        our_region(region, s, p < s->part_n ? p : HEFT_NONE);
+        parts[p] = in_parts(o, region);
     }
     heft_view_options_t options = {.moment = o->moment,
                                    .span = o->span,
                                    .classes = classes,
                                    .own = o->own,
                                    .keep = o->keep,
-                                   .pattern = o->has_pattern ? pattern : NULL};
+                                   .pattern = o->has_pattern ? pattern : NULL,
+                                   .parts = o->has_parts ? parts : NULL};
     assert_true(heft_view_init(&view, s, &options));
     stack_t *stacks = model_stacks(&opened->r, o);
-    for (heft_by_t by = HEFT_BY_LINE; by <= HEFT_BY_STACK; by++) {
+    compare_cuts(&view, &opened->r, stacks);
+    for (heft_by_t by = HEFT_BY_LINE; by <= HEFT_BY_REGION; by++) {
         model_rows(rows, &opened->r, stacks, by, o);
         compare_rows(&view, by, rows);
     }
@@ -568,7 +702,8 @@ static void test_random_against_model(void **state)
                            .own = random_below(&random, 3) == 0,
                            .seed = seed,
                            .keep = random_below(&random, 2) ? 0xf : random_below(&random, 16),
-                           .has_pattern = random_below(&random, 4) == 0};
+                           .has_pattern = random_below(&random, 4) == 0,
+                           .has_parts = random_below(&random, 4) == 0};
             compare_all(&opened, &o, rows);
         }
         close_recording(&opened);
@@ -893,7 +1028,7 @@ static void test_nothing_recorded(void **state)
     assert_int_equal(o.stacks.file_n, 1);
     heft_view_options_t options = {.moment = HEFT_MOMENT_PEAK, .classes = classes, .keep = 0xf};
     assert_true(heft_view_init(&view, &o.stacks, &options));
-    for (heft_by_t by = HEFT_BY_LINE; by <= HEFT_BY_STACK; by++) {
+    for (heft_by_t by = HEFT_BY_LINE; by <= HEFT_BY_REGION; by++) {
         heft_rows_t rows;
         assert_true(heft_view_rows(&view, by, &rows));
         assert_int_equal(rows.row_n, 0);
@@ -946,6 +1081,255 @@ static void test_deep(void **state)
     close_recording(&o);
 }
 
+/* ---- regions --------------------------------------------------------------------------------------------------- */
+
+/* "load" in both threads, with "parse" in it in one; in all of them, and outside, app.py:1 asks:
+ *
+ *     MainThread    app.py:1   1            load   app.py:1   2   <interpreter>   4      load / parse   app.py:1   8
+ *     worker        app.py:1   16           load   app.py:1   32
+ *     worker, parse (a region of its own)          app.py:1   64
+ */
+static void region_example(recording_t *r, bool is_worker_idle)
+{
+    recording_init(r);
+    uint32_t main = recording_thread(r, "MainThread"), worker = recording_thread(r, "worker");
+    uint32_t app = recording_code(r, "app.py", "f", "app", 0), lib = recording_code(r, "/lib.py", "g", "lib", 0);
+    uint32_t load = recording_node(r, HEFT_NODE_REGION, main, recording_string(r, "load"), 0);
+    uint32_t parse = recording_node(r, HEFT_NODE_REGION, load, recording_string(r, "parse"), 0);
+    uint32_t other = recording_node(r, HEFT_NODE_REGION, worker, recording_string(r, "load"), 0);
+    uint32_t alone = recording_node(r, HEFT_NODE_REGION, worker, recording_string(r, "parse"), 0);
+    const uint32_t bases[] = {main, load, load, parse, worker, other, alone};
+    for (uint32_t i = 0; i < (is_worker_idle ? 4 : 7); i++) {
+        uint32_t node = i == 2 ? bases[i] : recording_frame(r, bases[i], app, 1);
+        recording_alloc(r, node, 1 << i, 1);
+    }
+    recording_frame(r, alone, lib, 3); /* which asks for nothing */
+}
+
+static void check_region_rows(const heft_view_t *view, const uint64_t (*expected)[2], const char *const *regions,
+                              size_t n)
+{
+    heft_rows_t rows;
+    char key[400];
+    assert_true(heft_view_rows(view, HEFT_BY_REGION, &rows));
+    assert_int_equal(rows.row_n, n);
+    for (size_t i = 0; i < n; i++) {
+        our_key(key, view->stacks, HEFT_BY_REGION, &rows.rows[i]);
+        assert_string_equal(key, regions[i]);
+        assert_int_equal(rows.rows[i].self.bytes, expected[i][0]);
+        assert_int_equal(rows.rows[i].under.bytes, expected[i][1]);
+        assert_int_equal(rows.rows[i].frame, HEFT_NONE);
+    }
+    heft_rows_done(&rows);
+}
+
+/* A tree's rows: depth, f(rame), t(hread) or r(egion), bytes under it. */
+static void check_shape(const heft_view_t *view, bool inverted, const char *expected)
+{
+    heft_branches_t tree;
+    char text[1000] = "", *at = text;
+    assert_true(heft_view_tree(view, inverted, &tree));
+    for (size_t i = 1; i < tree.branch_n; i++) {
+        const heft_branch_t *b = &tree.branches[i];
+        char region[400];
+        our_region(region, view->stacks, b->part);
+        at += sprintf(at, "%u", b->depth);
+        if (b->frame != HEFT_NONE)
+            at += sprintf(at, "f%u", view->stacks->frames[b->frame].line);
+        else
+            at += b->part != HEFT_NONE ? sprintf(at, "%s", region) : sprintf(at, "t%u", b->thread);
+        at += sprintf(at, "=%u ", (unsigned)b->under.bytes);
+    }
+    assert_string_equal(text, expected);
+    heft_branches_done(&tree);
+}
+
+static void test_regions(void **state)
+{
+    (void)state;
+    opened_t o;
+    heft_view_t view;
+    static const uint8_t classes[8] = {3};
+    heft_view_options_t options = {.moment = HEFT_MOMENT_TOTAL, .classes = classes, .keep = 0xf};
+    region_example(&o.r, false);
+    open_recording(&o);
+    assert_int_equal(o.stacks.part_n, 3); /* load is one, in whichever thread */
+    assert_true(heft_view_init(&view, &o.stacks, &options));
+    static const char *const regions[] = {"/parse", "/load", "", "/load/parse"};
+    static const uint64_t rows[][2] = {{64, 64}, {38, 46}, {17, 17}, {8, 8}};
+    check_region_rows(&view, rows, regions, 4);
+    check_shape(&view, false,
+                "1t1=112 2/parse=64 3f1=64 2/load=32 3f1=32 2f1=16 "
+                "1t0=15 2/load=14 3/load/parse=8 4f1=8 3f0=4 3f1=2 2f1=1 ");
+    check_shape(&view, true,
+                "1f1=123 2/parse=64 3t1=64 2/load=34 3t1=32 3t0=2 2t1=16 2/load/parse=8 3/load=8 4t0=8 2t0=1 "
+                "1f0=4 2/load=4 3t0=4 ");
+    heft_view_done(&view);
+
+    const uint8_t parts[] = {0, 1, 0, 0}; /* load / parse, and nothing else */
+    options.parts = parts;
+    assert_true(heft_view_init(&view, &o.stacks, &options));
+    assert_int_equal(view.total.bytes, 8);
+    static const char *const kept[] = {"/load/parse", "/load"};
+    static const uint64_t kept_rows[][2] = {{8, 8}, {0, 8}};
+    check_region_rows(&view, kept_rows, kept, 2);
+    check_shape(&view, false, "1/load=8 2/load/parse=8 3f1=8 ");
+    heft_view_done(&view);
+    const uint8_t none[] = {0, 0, 0, 1}; /* what is in no region */
+    options.parts = none;
+    assert_true(heft_view_init(&view, &o.stacks, &options));
+    assert_int_equal(view.total.bytes, 17);
+    heft_view_done(&view);
+    close_recording(&o);
+
+    region_example(&o.r, true); /* one thread has no row of its own: its regions stand at the top */
+    open_recording(&o);
+    options.parts = NULL;
+    assert_true(heft_view_init(&view, &o.stacks, &options));
+    check_shape(&view, false, "1/load=14 2/load/parse=8 3f1=8 2f0=4 2f1=2 1f1=1 ");
+    check_shape(&view, true, "1f1=11 2/load/parse=8 3/load=8 2/load=2 1f0=4 2/load=4 ");
+    heft_view_done(&view);
+    close_recording(&o);
+}
+
+/* Own code is looked for in the region alone: without any there, what a library asked for is the region's. */
+static void test_own_in_regions(void **state)
+{
+    (void)state;
+    opened_t o;
+    heft_rows_t rows;
+    recording_init(&o.r);
+    uint32_t main = recording_thread(&o.r, "main"), app = recording_code(&o.r, "app.py", "f", "app", 0);
+    uint32_t lib = recording_code(&o.r, "/usr/lib.py", "<module>", "lib", 0);
+    uint32_t load = recording_node(&o.r, HEFT_NODE_REGION, main, recording_string(&o.r, "load"), 0);
+    recording_alloc(&o.r, recording_frame(&o.r, recording_frame(&o.r, main, app, 1), lib, 10), 100, 1);
+    recording_alloc(&o.r, recording_frame(&o.r, recording_frame(&o.r, load, app, 2), lib, 10), 20, 1);
+    recording_alloc(&o.r, recording_frame(&o.r, load, lib, 10), 3, 1);
+    open_recording(&o);
+    heft_view_t view = example_view(&o, true);
+    assert_true(heft_view_rows(&view, HEFT_BY_LINE, &rows));
+    check_row(&view, &rows, 0, "app.py:1 f app", 100, 100);
+    check_row(&view, &rows, 1, "app.py:2 f app", 20, 20);
+    check_row(&view, &rows, 2, "<interpreter>:0 <interpreter> <interpreter>", 3, 3);
+    heft_rows_done(&rows);
+    static const char *const regions[] = {"", "/load"};
+    static const uint64_t expected[][2] = {{100, 100}, {23, 23}};
+    check_region_rows(&view, expected, regions, 2);
+    heft_view_done(&view);
+    close_recording(&o);
+}
+
+/* Paths were cut in a region, and the disk was full: <paths cut> stands in it, and not beside it. */
+static void test_paths_cut_in_regions(void **state)
+{
+    (void)state;
+    opened_t o;
+    heft_view_t view;
+    static const uint8_t classes[8] = {3};
+    heft_view_options_t options = {.moment = HEFT_MOMENT_TOTAL, .classes = classes, .keep = 0xf};
+    recording_init(&o.r);
+    uint32_t main = recording_thread(&o.r, "main"), lib = recording_code(&o.r, "/lib.py", "f", "lib", 0);
+    uint32_t load = recording_node(&o.r, HEFT_NODE_REGION, main, recording_string(&o.r, "load"), 0);
+    uint32_t parse = recording_node(&o.r, HEFT_NODE_REGION, load, recording_string(&o.r, "parse"), 0);
+    uint32_t flat = recording_frame(&o.r, load, lib, 20);
+    recording_alloc(&o.r, flat, 1, 1);
+    recording_alloc(&o.r, parse, 2, 1); /* nothing is known of it */
+    recording_alloc(&o.r, load, 4, 1);  /* the interpreter's */
+    recording_alloc(&o.r, recording_frame(&o.r, main, lib, 10), 8, 1);
+    o.r.details[flat].flags = HEFT_DETAIL_FLAT;
+    o.r.details[parse].flags = HEFT_DETAIL_CUT;
+    o.r.header.flags = HEFT_FLAG_DISK_FULL | HEFT_FLAG_PATHS_CUT;
+    o.r.header.cut_events = 1;
+    open_recording(&o);
+    assert_true(heft_view_init(&view, &o.stacks, &options));
+    assert_int_equal(view.total.bytes, 15);
+    assert_int_equal(view.cut.bytes, 3);
+    assert_int_equal(view.uncertain.bytes, 2);
+    static const char *const regions[] = {"", "/load", "/load/parse"};
+    static const uint64_t expected[][2] = {{8, 8}, {5, 7}, {2, 2}};
+    check_region_rows(&view, expected, regions, 3);
+    heft_rows_t rows;
+    assert_true(heft_view_rows(&view, HEFT_BY_LINE, &rows));
+    assert_int_equal(rows.row_n, 4);
+    check_row(&view, &rows, 0, "/lib.py:10 f lib", 8, 8);
+    check_row(&view, &rows, 1, "<interpreter>:0 <interpreter> <interpreter>", 4, 4);
+    check_row(&view, &rows, 2, "<paths cut>:0 <paths cut> <paths cut>", 2, 3);
+    check_row(&view, &rows, 3, "/lib.py:20 f lib", 1, 1);
+    heft_rows_done(&rows);
+    check_shape(&view, false, "1f10=8 1/load=7 2f0=4 2/load/parse=2 3f0=2 2f0=1 3f20=1 ");
+    heft_view_done(&view);
+    close_recording(&o);
+}
+
+/* A file may say of any node that its callers were not kept: only where stacks begin can that be shown. */
+static void test_a_chain_of_cut_paths(void **state)
+{
+    (void)state;
+    opened_t o;
+    recording_init(&o.r);
+    uint32_t node = recording_thread(&o.r, "main"), code = recording_code(&o.r, "a.py", "f", "a", 0);
+    for (uint32_t line = 1; line <= 100; line++) {
+        node = recording_frame(&o.r, node, code, line);
+        recording_alloc(&o.r, node, 1, 1);
+        o.r.details[node].flags = HEFT_DETAIL_FLAT;
+    }
+    o.r.header.flags = HEFT_FLAG_PATHS_CUT;
+    open_recording(&o);
+    assert_int_equal(o.stacks.vertex_n, 2 + 2 + 1 + 100);
+    close_recording(&o);
+}
+
+/* 100,000 regions, each in the one before, each with a block of its own: no recursion, no quadratic time. */
+static void test_deep_regions(void **state)
+{
+    (void)state;
+    enum { N = 100000 };
+    opened_t o;
+    heft_view_t view;
+    heft_rows_t rows;
+    heft_branches_t tree;
+    static const uint8_t classes[2] = {3, 0};
+    recording_init(&o.r);
+    uint32_t node = recording_thread(&o.r, "main"), code = recording_code(&o.r, "a.py", "f", "a", 0), names[7];
+    for (uint32_t i = 0; i < 7; i++)
+        names[i] = recording_string(&o.r, "abcdefg" + i);
+    for (uint32_t i = 0; i < N; i++) {
+        node = recording_node(&o.r, HEFT_NODE_REGION, node, names[i % 7], 0);
+        recording_alloc(&o.r, node, 1, 1);
+    }
+    recording_alloc(&o.r, recording_frame(&o.r, node, code, 1), 1, 1);
+    open_recording(&o);
+    assert_int_equal(o.stacks.part_n, N);
+    for (int own = 0; own < 2; own++) {
+        heft_view_options_t options = {.moment = HEFT_MOMENT_TOTAL, .classes = classes, .own = own != 0, .keep = 0xf};
+        assert_true(heft_view_init(&view, &o.stacks, &options));
+        assert_int_equal(view.total.bytes, N + 1);
+        assert_true(heft_view_rows(&view, HEFT_BY_REGION, &rows));
+        assert_int_equal(rows.row_n, N);
+        assert_int_equal(rows.rows[0].self.bytes, 2); /* the innermost */
+        assert_int_equal(rows.rows[0].under.bytes, 2);
+        assert_int_equal(rows.rows[1].under.bytes, N + 1); /* the outermost */
+        heft_rows_done(&rows);
+        assert_true(heft_view_rows(&view, HEFT_BY_LINE, &rows));
+        assert_int_equal(rows.row_n, 2);
+        heft_rows_done(&rows);
+        assert_true(heft_view_rows(&view, HEFT_BY_STACK, &rows));
+        assert_int_equal(rows.row_n, N + 1);
+        heft_rows_done(&rows);
+        assert_true(heft_view_tree(&view, false, &tree));
+        assert_int_equal(tree.branch_n, 1 + 2 * N + 1);
+        heft_branches_done(&tree);
+        assert_true(heft_view_tree(&view, true, &tree));
+        uint64_t sum = 0;
+        for (size_t i = 0; i < tree.branch_n; i++)
+            sum += tree.branches[i].self.bytes;
+        assert_int_equal(sum, N + 1);
+        heft_branches_done(&tree);
+        heft_view_done(&view);
+    }
+    close_recording(&o);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -958,6 +1342,11 @@ int main(void)
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_nothing_recorded),
         cmocka_unit_test(test_deep),
+        cmocka_unit_test(test_regions),
+        cmocka_unit_test(test_own_in_regions),
+        cmocka_unit_test(test_paths_cut_in_regions),
+        cmocka_unit_test(test_a_chain_of_cut_paths),
+        cmocka_unit_test(test_deep_regions),
         cmocka_unit_test(test_random_against_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -21,7 +21,7 @@ static void require(bool condition)
 
 static void look_at_rows(const heft_view_t *view)
 {
-    for (heft_by_t by = HEFT_BY_LINE; by <= HEFT_BY_STACK; by++) {
+    for (heft_by_t by = HEFT_BY_LINE; by <= HEFT_BY_REGION; by++) {
         heft_rows_t rows;
         heft_amount_t sum = {0, 0};
         require(heft_view_rows(view, by, &rows));
@@ -52,7 +52,10 @@ static void look_at_trees(const heft_view_t *view)
 static void look_at_views(const heft_stacks_t *stacks)
 {
     uint8_t *classes = calloc(stacks->file_n, 1), *pattern = calloc(stacks->file_n, 1);
-    require(classes != NULL && pattern != NULL);
+    uint8_t *parts = calloc((size_t)stacks->part_n + 1, 1);
+    require(classes != NULL && pattern != NULL && parts != NULL);
+    for (uint32_t p = 0; p <= stacks->part_n; p++)
+        parts[p] = p % 3 != 1;
     for (uint32_t f = 0; f < stacks->file_n; f++) {
         classes[f] = (uint8_t)((f + 3) % 4);
         pattern[f] = f % 3 != 1;
@@ -64,7 +67,8 @@ static void look_at_views(const heft_stacks_t *stacks)
                                        .classes = classes,
                                        .own = i >= 4,
                                        .keep = i == 6 ? 5 : 15,
-                                       .pattern = i == 5 ? pattern : NULL};
+                                       .pattern = i == 5 ? pattern : NULL,
+                                       .parts = i == 3 || i == 5 ? parts : NULL};
         require(heft_view_init(&view, stacks, &options));
         look_at_rows(&view);
         look_at_trees(&view);
@@ -72,6 +76,7 @@ static void look_at_views(const heft_stacks_t *stacks)
     }
     free(classes);
     free(pattern);
+    free(parts);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
