@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from memheft.difference import Change, Difference
     from memheft.errors import Error, FormatError, RecordingError
     from memheft.recorder import Recorder, record
-    from memheft.recording import Recording, open  # noqa: A004
+    from memheft.recording import Recording, current_recording, open  # noqa: A004
     from memheft.regions import Region, region
     from memheft.tables import Frame, Row, View
     from memheft.timeline import Point, Timeline
@@ -35,6 +35,7 @@ __all__ = [
     "Timeline",
     "View",
     "__version__",
+    "current_recording",
     "open",
     "record",
     "region",
@@ -49,6 +50,7 @@ _HOMES = {
     "Recorder": "recorder",
     "record": "recorder",
     "Recording": "recording",
+    "current_recording": "recording",
     "open": "recording",
     "Region": "regions",
     "region": "regions",

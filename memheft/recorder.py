@@ -119,7 +119,8 @@ class Recorder:
             fd = _engine.start(file, meta, self._force, folder, self._interval)
         except RuntimeError as error:  # of two threads that start at once, one comes second
             raise RecordingError(str(error)) from None
-        recording._began(fd)
+        current = _engine.current()
+        recording._began(fd, current[0] if current is not None else 0)
         self._recording = recording
         self._pid = os.getpid()
         self._on = True
@@ -143,6 +144,7 @@ class Recorder:
             _engine.stop()
         except RuntimeError as error:  # the exit of the program has sealed it
             raise RecordingError(str(error)) from None
+        recording._ended()
         if recording.path is not None:
             keep_sources(recording.path)
         return recording

@@ -113,6 +113,7 @@ typedef struct {
 #define HEFT_FLAG_PATHS_CUT 32u     /* very many call paths: the last ones keep their innermost line only */
 #define HEFT_FLAG_LATE_END 64u      /* the end was seen after the interpreter's teardown: little is left by then */
 #define HEFT_FLAG_REGIONS_CUT 128u  /* very many regions: the last ones were counted with those around them */
+#define HEFT_FLAG_SNAPSHOT 256u     /* a copy of a recording that went on; its duration is that of the moment */
 
 /* A vertex of the call tree: one cache line, everything that an event touches.
  * live = allocated - freed.  The value at the peak: if epoch equals the largest epoch of all nodes, the node changed

@@ -308,6 +308,16 @@ static int map_file(heft_ledger_t *ledger, const char *path)
         const heft_chunk_t *chunk = &ledger->chunks[ledger->chunk_n];
         if (chunk->kind <= HEFT_COLUMN_THREAD)
             return EINVAL; /* somebody is about to record */
+        if (chunk->kind == HEFT_CHUNK_META && ledger->meta == NULL) {
+            /* the file may be gone when a copy of the recording wants it */
+            if (chunk->used == 0 || chunk->used > ledger->file_bytes || chunk->off > ledger->file_bytes - chunk->used)
+                return EINVAL;
+            p = mmap(NULL, chunk->used, PROT_READ, MAP_SHARED, ledger->fd, (off_t)chunk->off);
+            if (p == MAP_FAILED)
+                return errno;
+            ledger->meta = p;
+            ledger->meta_bytes = chunk->used;
+        }
         if (chunk->kind != HEFT_CHUNK_TIMELINE)
             continue;
         p = mmap(NULL, TIMELINE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, ledger->fd, (off_t)chunk->off);
@@ -332,6 +342,8 @@ void heft_ledger_detach(heft_ledger_t *ledger)
         close(ledger->fd);
     if (ledger->header != NULL)
         munmap((void *)ledger->header, 2 * PAGE);
+    if (ledger->meta != NULL)
+        munmap((void *)(uintptr_t)ledger->meta, ledger->meta_bytes);
     if (ledger->timeline != NULL)
         munmap((void *)ledger->timeline, TIMELINE_BYTES);
     for (int kind = HEFT_COLUMN_NODE; kind <= HEFT_COLUMN_THREAD; kind++) {

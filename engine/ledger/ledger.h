@@ -24,9 +24,11 @@ typedef struct {
 } heft_column_t;
 
 typedef struct {
-    heft_header_t *header;                         /* mapped, shared with readers and the watcher */
-    heft_chunk_t *chunks;                          /* mapped, HEFT_FORMAT_CHUNKS entries */
-    heft_timeline_t *timeline;                     /* mapped */
+    heft_header_t *header;     /* mapped, shared with readers and the watcher */
+    heft_chunk_t *chunks;      /* mapped, HEFT_FORMAT_CHUNKS entries */
+    heft_timeline_t *timeline; /* mapped */
+    const char *meta;          /* mapped, read-only; NULL when there is none */
+    size_t meta_bytes;
     heft_column_t columns[HEFT_COLUMN_THREAD + 1]; /* by kind; 0 is unused */
     uint32_t chunk_n;
     uint64_t file_bytes;

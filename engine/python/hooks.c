@@ -178,8 +178,11 @@ HEFT_INLINE bool put_small(void *p, size_t n, uint32_t node)
 HEFT_INLINE void record_small(void *p, size_t n)
 {
     PyThreadState *ts = heft_holder_tstate();
-    if (HEFT_UNLIKELY(nested))
-        return; /* hidden */
+    if (HEFT_UNLIKELY(nested)) { /* hidden */
+        if (begin_event(ts))
+            heft_bias_disown(&heft_rec.lock); /* the fast way may have left us inside */
+        return;
+    }
     if (HEFT_UNLIKELY(!begin_event(ts))) {
         guest_request(ts, p, n, true);
         return;

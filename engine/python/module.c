@@ -17,6 +17,7 @@
 #include "python/recording.h"
 #include "python/regions.h"
 #include "python/session.h"
+#include "python/snapshot.h"
 #include "python/table.h"
 #include "python/traces.h"
 #include "python/watch.h"
@@ -64,6 +65,8 @@ static PyMethodDef methods[] = {
      "start(path, meta, force, folder, interval): record from now on; in memory if path is None, then its descriptor."},
     {"stop", heft_session_stop, METH_NOARGS, "Stop recording."},
     {"is_on", heft_session_is_on, METH_NOARGS, "Is a recording being made?"},
+    {"current", heft_snapshot_current, METH_NOARGS, "Number and file of the recording of this process, or None."},
+    {"snapshot", heft_snapshot_take, METH_O, "snapshot(number): the recording of that number as it is now."},
     {"enter_region", (PyCFunction)(void (*)(void))heft_regions_enter, METH_FASTCALL,
      "enter_region(owner, name): from now on this context is in a region of that name."},
     {"leave_region", heft_regions_leave, METH_O, "leave_region(owner): it is where it was before."},
@@ -76,7 +79,7 @@ static PyMethodDef methods[] = {
 
 static int engine_exec(PyObject *module)
 {
-    if (heft_recording_add_types(module) != 0 || heft_traces_add(module) != 0)
+    if (heft_recording_add_types(module) != 0 || heft_snapshot_add_type(module) != 0 || heft_traces_add(module) != 0)
         return -1;
     return heft_watch_add_types(module);
 }

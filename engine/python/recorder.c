@@ -14,6 +14,7 @@
 
 #include "ledger/timeline.h"
 #include "python/sampled.h"
+#include "python/snapshot.h"
 
 /* Thread states with a record of their own, by address.  Records are not given back: a new thread mostly gets the
  * address of a dead one, and where not, the HEFT_THREADS_MAX roots are used up long before. */
@@ -208,7 +209,8 @@ HEFT_NOINLINE void heft_recorder_tick(void)
     if (getrusage(RUSAGE_SELF, &usage) == 0 && usage.ru_maxrss > heft_rec.maxrss_before)
         tree->header->rss_peak_bytes = (uint64_t)usage.ru_maxrss * 1024;
     heft_timeline_add(heft_rec.ledger.timeline, now, live, resident_bytes());
-    tree->header->tool_bytes = heft_tree_tool_bytes(tree) + heft_blocks_tool_bytes(&heft_rec.blocks);
+    tree->header->tool_bytes =
+        heft_tree_tool_bytes(tree) + heft_blocks_tool_bytes(&heft_rec.blocks) + heft_snapshot_bytes();
     tree->header->lost_events = heft_rec.blocks.lost;
     errno = saved_errno;
 }

@@ -190,17 +190,33 @@ static bool make_objects(HeftRecording *self)
     return ok;
 }
 
+/* From a file, or if that is NULL from memory. */
+static heft_status_t open_reader(heft_reader_t *reader, PyObject *path, const Py_buffer *data, heft_err_t *err)
+{
+    if (path != NULL)
+        return heft_reader_open(reader, PyBytes_AS_STRING(path), err);
+    return heft_reader_open_bytes(reader, data->buf, (size_t)data->len, err);
+}
+
 static PyObject *recording_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     PyObject *path = NULL;
     heft_err_t err = {0};
     if (kwargs != NULL && PyDict_GET_SIZE(kwargs) > 0)
         return PyErr_Format(PyExc_TypeError, "Recording() takes no keyword arguments");
-    if (!PyArg_ParseTuple(args, "O&:Recording", PyUnicode_FSConverter, &path))
+    PyObject *from;
+    Py_buffer data = {0};
+    if (!PyArg_ParseTuple(args, "O:Recording", &from))
         return NULL;
+    if (PyObject_CheckBuffer(from) && !PyBytes_Check(from)) {
+        if (PyObject_GetBuffer(from, &data, PyBUF_SIMPLE) < 0)
+            return NULL;
+    } else if (!PyUnicode_FSConverter(from, &path)) {
+        return NULL;
+    }
     HeftRecording *self = (HeftRecording *)PyType_GenericAlloc(type, 0);
     bool ok = self != NULL;
-    if (ok && heft_reader_open(&self->reader, PyBytes_AS_STRING(path), &err) != HEFT_OK) {
+    if (ok && open_reader(&self->reader, path, &data, &err) != HEFT_OK) {
         PyObject *module = PyType_GetModule(type);
         if (module != NULL)
             heft_recording_raise(module, &err);
@@ -210,7 +226,8 @@ static PyObject *recording_new(PyTypeObject *type, PyObject *args, PyObject *kwa
         ok = false;
     }
     ok = ok && make_objects(self);
-    Py_DECREF(path);
+    Py_XDECREF(path);
+    PyBuffer_Release(&data);
     if (!ok)
         Py_CLEAR(self);
     return (PyObject *)self;
@@ -801,7 +818,7 @@ static PyMethodDef recording_methods[] = {
 };
 
 static PyType_Slot recording_slots[] = {
-    {Py_tp_doc, (void *)"Recording(path, /): a recording, read and checked; EngineError when it cannot be."},
+    {Py_tp_doc, (void *)"Recording(path or buffer, /): a recording, read and checked; EngineError when it cannot be."},
     {Py_tp_new, (void *)recording_new},
     {Py_tp_dealloc, (void *)recording_dealloc},
     {Py_tp_getset, recording_getset},

@@ -109,6 +109,8 @@ def _completeness(recording: Opened) -> str:
     end = ""
     if status is not None:
         end = f"exited {status}" if status >= 0 else f"was killed by {notices.signal_name(-status)}"
+    if recording.is_snapshot:
+        return "yes, up to the moment of this snapshot; the program went on"
     if recording.stopped:
         return "yes, the program stopped it itself"
     if recording.complete:

@@ -24,7 +24,7 @@ EXIT_UNKNOWN = -(2**31)
 SIGINT = 2
 
 FLAG_FULL_WALK, FLAG_JIT, FLAG_DISK_FULL, FLAG_FILE_GONE, FLAG_CONTRADICTION = 1, 2, 4, 8, 16
-FLAG_PATHS_CUT, FLAG_LATE_END, FLAG_REGIONS_CUT = 32, 64, 128
+FLAG_PATHS_CUT, FLAG_LATE_END, FLAG_REGIONS_CUT, FLAG_SNAPSHOT = 32, 64, 128, 256
 REGIONS_KEPT = 4096  # HEFT_REGIONS_MAX
 PATHS_KEPT = 1 << 18  # HEFT_TREE_FLAT: of further call paths only the innermost line is kept
 ALL_CLASSES = 15
@@ -33,9 +33,9 @@ ALL_CLASSES = 15
 class Opened:
     """A recording that could be opened; raises EngineError when it cannot."""
 
-    def __init__(self, path: str, name: str | None = None) -> None:
-        self.path = os.path.abspath(path) if name is None else name
-        self._file = path
+    def __init__(self, path: str | _engine.Snapshot, name: str | None = None) -> None:
+        self._file = path if isinstance(path, str) else None
+        self.path = name if name is not None else os.path.abspath(self._file or "")
         self.engine = _engine.Recording(path)
         self.header = self.engine.header
         self.totals = self.engine.totals
@@ -147,6 +147,11 @@ class Opened:
         return self.state == CLOSED and self.exit_status is None
 
     @property
+    def is_snapshot(self) -> bool:
+        """Say whether it shows one moment of a recording that went on."""
+        return bool(self.header["flags"] & FLAG_SNAPSHOT)
+
+    @property
     def never_began(self) -> bool:
         """Say whether the program has ended, and nothing of it was recorded."""
         return self.state == CREATED and (self.exit_status is not None or self.header["ended_ns"] > 0)
@@ -166,7 +171,7 @@ class Opened:
     @cached_property
     def running(self) -> bool:
         """Say whether the program still runs, on this machine."""
-        if self.state == CLOSED or self.exit_status is not None or not self.header["pid"]:
+        if self.state == CLOSED or self.exit_status is not None or not self.header["pid"] or not self._file:
             return False
         try:
             ours = os.stat(self._file)

@@ -38,6 +38,7 @@ EXACT = r"""
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 
 #define PLACES 4096
@@ -199,6 +200,26 @@ static PyObject *calm(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+/* Two threads take turns, without the interpreter's lock, at asking for a block and freeing it. */
+static int turn;
+static PyObject *alternate(PyObject *self, PyObject *args)
+{
+    int side;
+    long rounds;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "il", &side, &rounds))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    for (long i = 0; i < rounds; i++) {
+        while (__atomic_load_n(&turn, __ATOMIC_ACQUIRE) != side)
+            sched_yield();
+        PyMem_RawFree(PyMem_RawMalloc(1000));
+        __atomic_store_n(&turn, 1 - side, __ATOMIC_RELEASE);
+    }
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
 /* A hook of somebody else's, on top of all others. */
 static PyMemAllocatorEx below[3];
 static long hooked;
@@ -254,6 +275,7 @@ static PyMethodDef methods[] = {
     {"fill", fill, METH_VARARGS, NULL},
     {"storm", storm, METH_VARARGS, NULL},
     {"calm", calm, METH_NOARGS, NULL},
+    {"alternate", alternate, METH_VARARGS, NULL},
     {"hook", hook, METH_NOARGS, NULL},
     {"unhook", unhook, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

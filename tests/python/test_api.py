@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import memheft
+from memheft.recording import _Memory
 
 N = 1000
 
@@ -312,8 +313,6 @@ def test_read_while_it_is_made() -> None:
         early = recording.live
         kept += work()
         assert is_about(blocks_of(recording), 2 * N)
-        with pytest.raises(memheft.RecordingError, match="stop it"):
-            recording.save("nowhere.heft")
     assert is_about(blocks_of(recording), 2 * N)
     assert early.total_blocks < 2 * N <= recording.live.total_blocks
 
@@ -448,7 +447,7 @@ def test_a_descriptor_that_the_program_closed(tmp_path: Path) -> None:
     with memheft.record() as recording:
         pass
     memory = recording._memory
-    assert memory is not None
+    assert isinstance(memory, _Memory)
     os.close(memory._fd)
     file = os.open(tmp_path / "mine", os.O_CREAT | os.O_RDWR)
     assert file == memory._fd
