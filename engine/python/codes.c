@@ -58,7 +58,8 @@ static bool equals(heft_str_t s, const char *text)
     return s.bytes == strlen(text) && memcmp(s.data, text, s.bytes) == 0;
 }
 
-/* Machinery that is not shown: what imports (importlib, zipimport), what starts a program (runpy), and our decorators. */
+/* Machinery that is not shown: what imports (importlib, zipimport), what starts a program (runpy), and our decorators.
+ */
 static uint32_t flags_of(heft_str_t file)
 {
     if (heft_rec.tree.frames_kept != 0)

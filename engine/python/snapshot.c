@@ -47,8 +47,10 @@ PyObject *heft_snapshot_current(PyObject *module, PyObject *unused)
 
 static void map_room(heft_copy_t *copy, size_t room)
 {
-    Py_BEGIN_ALLOW_THREADS(void) heft_copy_init(copy, room);
-    Py_END_ALLOW_THREADS __atomic_add_fetch(&held_bytes, copy->bytes, __ATOMIC_RELAXED);
+    Py_BEGIN_ALLOW_THREADS
+    heft_copy_init(copy, room); /* else its base is NULL */
+    Py_END_ALLOW_THREADS
+    __atomic_add_fetch(&held_bytes, copy->bytes, __ATOMIC_RELAXED);
 }
 
 static void give_back(heft_copy_t *copy)
@@ -109,8 +111,10 @@ PyObject *heft_snapshot_take(PyObject *module, PyObject *object)
         return NULL;
     }
     size_t mapped = self->copy.bytes;
-    Py_BEGIN_ALLOW_THREADS heft_copy_seal(&self->copy);
-    Py_END_ALLOW_THREADS __atomic_sub_fetch(&held_bytes, mapped - self->copy.bytes, __ATOMIC_RELAXED);
+    Py_BEGIN_ALLOW_THREADS
+    heft_copy_seal(&self->copy);
+    Py_END_ALLOW_THREADS
+    __atomic_sub_fetch(&held_bytes, mapped - self->copy.bytes, __ATOMIC_RELAXED);
     return (PyObject *)self;
 }
 

@@ -192,12 +192,13 @@ static PyObject *watch_wait(PyObject *object, PyObject *unused)
         return PyErr_SetFromErrno(PyExc_OSError);
     }
     pthread_detach(thread);
-    Py_BEGIN_ALLOW_THREADS wait_for_end(target);
+    Py_BEGIN_ALLOW_THREADS
+    wait_for_end(target);
     state = __atomic_load_n(&target->header->state, __ATOMIC_ACQUIRE);
     if (state != HEFT_STATE_CLOSED)
         status = wait_status(target->pidfd, target->pid);
-    Py_END_ALLOW_THREADS if (state == HEFT_STATE_CLOSED)
-    {
+    Py_END_ALLOW_THREADS
+    if (state == HEFT_STATE_CLOSED) {
         note_resident_peak(target->header);
         int end = target->header->exit_status;
         return end < 0 ? Py_BuildValue("si", "signaled", -end) : Py_BuildValue("si", "exited", end);
