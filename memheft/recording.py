@@ -46,9 +46,14 @@ def current_recording() -> Recording | None:
     if current is None:
         return None
     number, path = current
-    if _current is None or _current._maker != (os.getpid(), number):
-        Recording._made(path)._began(None, number)
-    return _current
+    known = _current
+    if known is not None and known._maker == (os.getpid(), number):
+        return known
+    if path.startswith("/proc/self/fd/"):  # in memory: another thread is about to have begun it
+        return None
+    found = Recording._made(path)
+    found._began(None, number)
+    return found
 
 
 class Recording:
@@ -91,7 +96,8 @@ class Recording:
 
     def _ended(self) -> None:
         global _current
-        _current = None
+        if _current is self:  # another thread may have begun the next one
+            _current = None
 
     # -- its moments -------------------------------------------------------------------------------------
 

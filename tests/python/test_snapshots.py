@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -193,7 +194,9 @@ def test_another_process_makes_it(workplace: Workplace) -> None:
 
 def test_it_is_stopped_meanwhile() -> None:
     over = threading.Event()
-    taken, refused, others = [], [], []
+    taken: list[memheft.Recording] = []
+    refused: list[memheft.Recording] = []
+    others: list[BaseException] = []
 
     def watch() -> None:
         while not over.is_set():
@@ -201,24 +204,36 @@ def test_it_is_stopped_meanwhile() -> None:
             if recording is None:
                 continue
             try:
-                taken.append(recording.snapshot().live.total_bytes)
+                snapshot = recording.snapshot()
+                if len(taken) < 300:
+                    taken.append(snapshot)
             except memheft.RecordingError:
                 refused.append(recording)
             except BaseException as error:
                 others.append(error)
 
     threads = [threading.Thread(target=watch) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for i in range(60):
-        with memheft.record():
-            kept = work(20 + i)
-    over.set()
-    for thread in threads:
-        thread.join()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        for n in range(20_000):
+            with memheft.record():
+                kept = work(10 + n % 50)
+                time.sleep(n % 10 * 1e-4)
+            if n >= 200 and len(taken) >= 200:
+                break
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+        sys.setswitchinterval(interval)
     assert not others
-    assert len(taken) + len(refused) > 0
-    assert len(kept) == 79
+    assert len(taken) >= 200, len(refused)
+    for one in taken:
+        assert sum(row.blocks for row in one.live) == one.live.total_blocks
+    assert len(kept) == 10 + n % 50
 
 
 FORK = """\
