@@ -66,4 +66,22 @@ static inline void open_example(opened_t *o)
     open_recording(o);
 }
 
+/* app.py:9 asks in all of them: in MainThread for 1 byte, in its region `load` for 2, in `parse` within that for 8; in
+ * Thread-1's `load` for 16, in its own `a;b` for 32.  What MainThread's `load` asks for itself: 4. */
+static inline void open_regions(opened_t *o)
+{
+    recording_t *r = &o->r;
+    recording_init(r);
+    uint32_t main = recording_code(r, "app.py", "<module>", "__main__", 0);
+    uint32_t one = recording_thread(r, "MainThread"), two = recording_thread(r, "Thread-1");
+    uint32_t load = recording_node(r, HEFT_NODE_REGION, one, recording_string(r, "load"), 0);
+    uint32_t parse = recording_node(r, HEFT_NODE_REGION, load, recording_string(r, "parse"), 0);
+    uint32_t other = recording_node(r, HEFT_NODE_REGION, two, recording_string(r, "load"), 0);
+    uint32_t odd = recording_node(r, HEFT_NODE_REGION, two, recording_string(r, "a;b"), 0);
+    const uint32_t bases[] = {one, load, load, parse, other, odd};
+    for (uint32_t i = 0; i < 6; i++)
+        recording_alloc(r, i == 2 ? load : recording_frame(r, bases[i], main, 9), 1 << i, 1);
+    open_recording(o);
+}
+
 #endif

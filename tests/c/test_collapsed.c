@@ -70,6 +70,33 @@ static void test_alike(void **state)
     close_recording(&o);
 }
 
+/* Regions are frames below the thread, if that is one. */
+static void test_regions(void **state)
+{
+    (void)state;
+    opened_t o;
+    open_regions(&o);
+    check(&o.views[HEFT_MOMENT_TOTAL], NULL,
+          "thread MainThread (4711);region load;<interpreter> 4\n"
+          "thread MainThread (4711);<module> (app.py:9) 1\n"
+          "thread MainThread (4711);region load;<module> (app.py:9) 2\n"
+          "thread MainThread (4711);region load;region parse;<module> (app.py:9) 8\n"
+          "thread Thread-1 (4712);region load;<module> (app.py:9) 16\n"
+          "thread Thread-1 (4712);region a:b;<module> (app.py:9) 32\n");
+    close_recording(&o);
+
+    recording_init(&o.r);
+    uint32_t thread = recording_thread(&o.r, "MainThread"), code = recording_code(&o.r, "f.py", "f", "m", 0);
+    static const char *const names[] = {"x;y", "x:y", "z"}; /* the first two read alike */
+    for (int i = 0; i < 3; i++) {
+        uint32_t region = recording_node(&o.r, HEFT_NODE_REGION, thread, recording_string(&o.r, names[i]), 0);
+        recording_alloc(&o.r, recording_frame(&o.r, region, code, 3), 1 << i, 1);
+    }
+    open_recording(&o);
+    check(&o.views[HEFT_MOMENT_TOTAL], NULL, "region x:y;f (f.py:3) 3\nregion z;f (f.py:3) 4\n");
+    close_recording(&o);
+}
+
 static int compare_lines(const void *pa, const void *pb)
 {
     return strcmp(*(char *const *)pa, *(char *const *)pb);
@@ -118,6 +145,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_example),
         cmocka_unit_test(test_alike),
+        cmocka_unit_test(test_regions),
         cmocka_unit_test(test_random),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

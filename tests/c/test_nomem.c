@@ -100,6 +100,7 @@ static bool make_all(const unsigned char *data, size_t bytes)
     for (int own = 0; ok && own < 2; own++) {
         heft_view_options_t options = {.moment = HEFT_MOMENT_TOTAL, .classes = classes, .own = own, .keep = 15};
         assert_true(stacks.file_n <= sizeof classes);
+        assert_true(stacks.part_n > 0); /* regions are among what asks for memory */
         ok = heft_view_init(&view, &stacks, &options) && make_groups(&view) && make_exports(&view);
         heft_view_done(&view);
     }

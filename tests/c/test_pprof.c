@@ -8,12 +8,13 @@
 
 #include <cmocka.h>
 
+#include <stdio.h>
 #include <string.h>
 
 #include "export/pprof.h"
 #include "opened.h"
 
-enum { IDS_MAX = 4096 };
+enum { IDS_MAX = 4096, LABELS_MAX = 16, SAMPLES_MAX = 16 };
 
 typedef struct {
     const unsigned char *at, *end;
@@ -70,12 +71,18 @@ typedef struct {
     uint64_t sums[4];
     uint64_t types[4], default_type, time_ns, duration_ns, period, comments[4];
     uint32_t comment_n;
+    struct {
+        uint64_t keys[LABELS_MAX], texts[LABELS_MAX]; /* strings */
+        uint64_t bytes;                               /* of the last type */
+        uint32_t label_n;
+    } samples[SAMPLES_MAX]; /* the first ones */
 } decoded_t;
 
 static void get_sample(decoded_t *d, cursor_t c)
 {
     field_t field;
-    uint32_t location_n = 0, value_n = 0;
+    uint32_t location_n = 0, value_n = 0, i = d->sample_n < SAMPLES_MAX - 1 ? d->sample_n : SAMPLES_MAX - 1;
+    d->samples[i].label_n = 0;
     while (next(&c, &field)) {
         if (field.number == 1) {
             for (; field.inside.at < field.inside.end; location_n++) {
@@ -84,10 +91,14 @@ static void get_sample(decoded_t *d, cursor_t c)
             }
         } else if (field.number == 2) {
             for (; field.inside.at < field.inside.end; value_n++)
-                d->sums[value_n] += get_varint(&field.inside);
+                d->sums[value_n] += d->samples[i].bytes = get_varint(&field.inside);
         } else {
             assert_int_equal(field.number, 3);
-            assert_true(number_in(field.inside, 1) != 0);
+            uint32_t n = d->samples[i].label_n++;
+            assert_true(n < LABELS_MAX);
+            d->samples[i].keys[n] = number_in(field.inside, 1);
+            d->samples[i].texts[n] = number_in(field.inside, 2);
+            assert_true(d->samples[i].keys[n] != 0);
         }
     }
     assert_true(location_n > 0);
@@ -205,6 +216,51 @@ static void test_example(void **state)
     close_recording(&o);
 }
 
+/* The labels of a sample that are text, in their order. */
+static const char *labels_of(const decoded_t *d, uint32_t sample)
+{
+    static char text[400];
+    char *at = text;
+    *at = '\0';
+    for (uint32_t i = 0; i < d->samples[sample].label_n; i++) {
+        uint64_t key = d->samples[sample].keys[i], value = d->samples[sample].texts[i];
+        assert_true(key < d->string_n && value < d->string_n);
+        if (value != 0)
+            at += sprintf(at, "%s=%s ", d->strings[key], d->strings[value]);
+    }
+    return text;
+}
+
+/* Regions are labels, the innermost first; the same stack in two of them is two samples. */
+static void test_regions(void **state)
+{
+    (void)state;
+    opened_t o;
+    open_regions(&o);
+    heft_pprof_t profile = {.alloc = &o.views[HEFT_MOMENT_TOTAL], .default_type = heft_text_of("alloc_space")};
+    heft_out_t out = {0};
+    assert_true(heft_pprof_write(&profile, &out));
+    decoded_t *d = decode(&out);
+    static const struct {
+        uint64_t bytes;
+        const char *labels;
+    } expected[] = {{4, "region=load thread=MainThread "}, {1, "thread=MainThread "},
+                    {2, "region=load thread=MainThread "}, {8, "region=parse region=load thread=MainThread "},
+                    {16, "region=load thread=Thread-1 "},  {32, "region=a;b thread=Thread-1 "}};
+    assert_int_equal(d->sample_n, 6);
+    for (uint32_t i = 0; i < 6; i++) {
+        assert_int_equal(d->samples[i].bytes, expected[i].bytes);
+        assert_string_equal(labels_of(d, i), expected[i].labels);
+    }
+    uint32_t function_n = 0;
+    for (uint32_t id = 0; id < IDS_MAX; id++)
+        function_n += d->functions[id];
+    assert_int_equal(function_n, 2); /* <module>, <interpreter>: regions are none */
+    done(d);
+    heft_out_done(&out);
+    close_recording(&o);
+}
+
 static void check_sums(const opened_t *o, heft_moment_t alloc, const heft_view_t *inuse)
 {
     heft_pprof_t profile = {.alloc = &o->views[alloc], .inuse = inuse, .default_type = heft_text_of("alloc_space")};
@@ -240,6 +296,7 @@ static void test_random(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_example), cmocka_unit_test(test_random)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_example), cmocka_unit_test(test_regions),
+                                       cmocka_unit_test(test_random)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

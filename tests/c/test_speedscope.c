@@ -56,6 +56,32 @@ static void test_example(void **state)
     close_recording(&o);
 }
 
+/* The format has no place for regions: stacks that differ in them alone are one. */
+static void test_regions(void **state)
+{
+    (void)state;
+    opened_t o;
+    open_regions(&o);
+    heft_speedscope_profile_t profiles[] = {
+        {.view = &o.views[HEFT_MOMENT_TOTAL], .name = heft_text_of("all"), .thread = HEFT_PATHS_ALL},
+        {.view = &o.views[HEFT_MOMENT_TOTAL], .name = heft_text_of("worker"), .thread = 1},
+    };
+    heft_speedscope_t file = {.profiles = profiles, .profile_n = 2};
+    char *text = write_file(&file);
+    const char *shared = strstr(text, "\"shared\"");
+    assert_non_null(shared);
+    assert_string_equal(shared,
+                        "\"shared\":{\"frames\":[\n"
+                        "{\"name\":\"<interpreter>\",\"file\":\"<interpreter>\"},\n"
+                        "{\"name\":\"<module>\",\"file\":\"app.py\",\"line\":9}]},\"profiles\":[\n"
+                        "{\"type\":\"sampled\",\"name\":\"all\",\"unit\":\"bytes\",\"startValue\":0,\"endValue\":63,"
+                        "\"samples\":[\n[0],\n[1]],\"weights\":[4,59]},\n"
+                        "{\"type\":\"sampled\",\"name\":\"worker\",\"unit\":\"bytes\",\"startValue\":0,\"endValue\":48,"
+                        "\"samples\":[\n[1]],\"weights\":[48]}]}\n");
+    free(text);
+    close_recording(&o);
+}
+
 /* Samples come in the order of time: that of first allocations. */
 static void test_order(void **state)
 {
@@ -128,6 +154,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_example),
+        cmocka_unit_test(test_regions),
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_random),
     };

@@ -1279,6 +1279,26 @@ static void test_a_chain_of_cut_paths(void **state)
     close_recording(&o);
 }
 
+/* As many vertices as nodes can make: every base has an <interpreter>, and a <paths cut>. */
+static void test_bases_that_were_all_cut(void **state)
+{
+    (void)state;
+    enum { N = 20 };
+    opened_t o;
+    recording_init(&o.r);
+    uint32_t thread = recording_thread(&o.r, "main");
+    for (uint32_t i = 0; i < N; i++) {
+        char name[2] = {(char)('a' + i), '\0'};
+        recording_node(&o.r, HEFT_NODE_REGION, thread, recording_string(&o.r, name), 0);
+    }
+    for (uint32_t n = 1; n < o.r.header.node_n; n++)
+        o.r.details[n].flags = HEFT_DETAIL_CUT;
+    o.r.header.cut_events = 1;
+    open_recording(&o);
+    assert_int_equal(o.stacks.vertex_n, 3 * (1 + 1 + N));
+    close_recording(&o);
+}
+
 /* 100,000 regions, each in the one before, each with a block of its own: no recursion, no quadratic time. */
 static void test_deep_regions(void **state)
 {
@@ -1346,6 +1366,7 @@ int main(void)
         cmocka_unit_test(test_own_in_regions),
         cmocka_unit_test(test_paths_cut_in_regions),
         cmocka_unit_test(test_a_chain_of_cut_paths),
+        cmocka_unit_test(test_bases_that_were_all_cut),
         cmocka_unit_test(test_deep_regions),
         cmocka_unit_test(test_random_against_model),
     };
