@@ -322,15 +322,22 @@ def fuzz(program: Path, options: Options, step: Step) -> None:
 
 def python_steps(book: Book, pythons: Sequence[Python], options: Options) -> list[Step]:
     """One step for each interpreter, and the developers' kind of installation on one of them."""
-    steps = [book.step(python.name, partial(test_python, python, options)) for python in pythons]
     own = [python for python in pythons if python.root is None]
+    with_consumers = next((python for python in own if python.minor == 12), own[-1] if own else None)
+    steps = [
+        book.step(python.name, partial(test_python, python, options, python is with_consumers))
+        for python in pythons
+    ]
     if own and not options.quick:
         steps.append(book.step("editable install", partial(test_editable, own[-1])))
     return steps
 
 
-def test_python(python: Python, options: Options, step: Step) -> None:
-    """Install the package into an environment of its own, as a user would, and run the tests on it."""
+def test_python(python: Python, options: Options, consumers: bool, step: Step) -> None:
+    """Install the package into an environment of its own, as a user would, and run the tests on it.
+
+    `consumers`: with the packages that some tests need, which are large.
+    """
     folder = BUILD / python.name
     venv, work, report = folder / "venv", folder / "work", folder / "report.xml"
     work.mkdir(parents=True, exist_ok=True)
@@ -342,7 +349,17 @@ def test_python(python: Python, options: Options, step: Step) -> None:
     if not (options.quick and venv.is_dir()):
         run([python.path, "-m", "venv", "--clear", str(venv)])
     inside = str(venv / "bin" / "python")
-    run([inside, "-m", "pip", "install", "-q", *settings, f"{ROOT}[test]"])
+    run(
+        [
+            inside,
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            *settings,
+            f"{ROOT}[{'test,consumers' if consumers else 'test'}]",
+        ]
+    )
     run([inside, "-P", "-c", "import memheft._engine as e; print(e.__file__)"])
     extension = next(venv.glob("lib/*/site-packages/memheft/_engine.*.so"), None)
     if extension is None:
