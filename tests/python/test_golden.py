@@ -1,4 +1,4 @@
-"""Recordings of every format version stay readable for ever: tests/golden holds one of each."""
+"""Recordings of every format version stay readable for ever: one of each, and one with regions."""
 
 from __future__ import annotations
 
@@ -33,3 +33,25 @@ def test_format_1(workplace: Workplace) -> None:
 def test_format_1_moments(workplace: Workplace, moment: str) -> None:
     document = workplace.memheft("report", str(GOLDEN / "format-1.heft"), moment, "--json").json
     assert sum(row["bytes"] for row in document["rows"]) == document["totals"]["bytes"] > 0
+
+
+def test_format_1_regions(workplace: Workplace) -> None:
+    recording = GOLDEN / "format-1-regions.heft"
+    assert workplace.memheft("info", str(recording), "--json").json["format_version"] == 1
+    words = ("report", str(recording), "--live", "--match", "regions.py", "--json")
+    document = workplace.memheft(*words, "--by", "region").json
+    rows = {tuple(row["region"]): row for row in document["rows"]}
+    # bytes objects; the rest is lists that hold them
+    asked = {
+        ("load",): 10 * (1000 + 33) + 5 * (3000 + 33),  # of two threads
+        ("load", "parse"): 3 * (2000 + 33),
+        ("parse",): 2 * (2000 + 33),
+    }
+    assert rows.keys() == asked.keys() | {()}
+    for region, size in asked.items():
+        assert size < rows[region]["bytes"] < size + 300
+        inside = [row["bytes"] for other, row in rows.items() if other[: len(region)] == region]
+        assert rows[region]["inclusive_bytes"] == sum(inside)
+    assert sum(row["bytes"] for row in rows.values()) == document["totals"]["bytes"]
+    line = next(row for row in workplace.memheft(*words).json["rows"] if row["line"] == 9)
+    assert line["bytes"] > sum(asked.values()) + 5000
