@@ -132,6 +132,8 @@ typedef struct {
     uint64_t last_ns; /* time of the last allocation */
 } heft_node_t;
 
+#define HEFT_REGIONS_MAX 4096u /* nodes of regions in a recording */
+
 #define HEFT_NODE_ALIAS_MARK (-1) /* never counted on; the detail's kind is HEFT_NODE_ALIAS */
 
 typedef enum {

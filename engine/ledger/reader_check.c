@@ -146,6 +146,7 @@ static heft_status_t check_what(const heft_reader_t *r, uint32_t n, const heft_r
 
 static heft_status_t check_tree(const heft_reader_t *r, const heft_reader_file_t *file, heft_err_t *err)
 {
+    uint32_t region_n = 0;
     for (uint32_t n = 1; n < r->header.node_n; n++) {
         const heft_node_t *node = &r->nodes[n];
         const heft_detail_t *detail = &r->details[n];
@@ -159,6 +160,10 @@ static heft_status_t check_tree(const heft_reader_t *r, const heft_reader_file_t
         if (detail->temp > r->header.temp_n) /* equal: the process ended before it could count the record */
             return heft_err_set(err, HEFT_ERR_CORRUPT, "a node's temporaries do not exist",
                                 OFF(HEFT_COLUMN_DETAIL, heft_detail_t, n, temp));
+        region_n += detail->kind == HEFT_NODE_REGION;
+        if (region_n > HEFT_REGIONS_MAX) /* what is made of each may name all around it */
+            return heft_err_set(err, HEFT_ERR_CORRUPT, "there are more regions than a recording can have",
+                                OFF(HEFT_COLUMN_DETAIL, heft_detail_t, n, kind));
         heft_status_t status = check_what(r, n, file, err);
         if (status != HEFT_OK)
             return status;

@@ -164,7 +164,6 @@ void heft_tree_name_thread(heft_tree_t *tree, uint32_t node, heft_str_t name);
 /* The node of the region `name` under `base`, a thread or the region around it: stacks inside the region begin there.
  * `base` itself when it is a region of that name, when there is no room, or when HEFT_REGIONS_MAX nodes of regions
  * exist (names made of numbers). */
-#define HEFT_REGIONS_MAX 4096u
 uint32_t heft_tree_region(heft_tree_t *tree, uint32_t base, heft_str_t name);
 
 /* The number of the living code object at `address`, or 0. */

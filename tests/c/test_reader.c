@@ -541,6 +541,21 @@ static void test_damaged_regions(void **state)
     REFUSE((add_regions(&r), r.header.string_bytes -= 4), AT_DETAILS, heft_detail_t, 8, what); /* made last */
 }
 
+static void test_too_many_regions(void **state)
+{
+    (void)state;
+    recording_t r;
+    heft_reader_t reader;
+    small(&r);
+    for (uint32_t i = 0; i < HEFT_REGIONS_MAX; i++)
+        recording_node(&r, HEFT_NODE_REGION, i == 0 ? 2 : r.header.node_n - 1, 0, 0);
+    assert_int_equal(open_state(&r, HEFT_STATE_CLOSED, &reader, NULL), HEFT_OK);
+    heft_reader_close(&reader);
+    recording_node(&r, HEFT_NODE_REGION, 2, 0, 0);
+    refuse(&r, HEFT_STATE_CLOSED, HEFT_ERR_CORRUPT);
+    recording_done(&r);
+}
+
 static void test_references(void **state)
 {
     (void)state;
@@ -724,6 +739,7 @@ int main(void)
         cmocka_unit_test(test_details),
         cmocka_unit_test(test_regions),
         cmocka_unit_test(test_damaged_regions),
+        cmocka_unit_test(test_too_many_regions),
         cmocka_unit_test(test_references),
         cmocka_unit_test(test_sums),
         cmocka_unit_test(test_every_bit),
