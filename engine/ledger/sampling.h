@@ -11,6 +11,9 @@
 
 #define HEFT_BLOCK_PARTS 256
 
+/* A block of no bytes is sampled as if it had as many as the smallest block takes: it would never be met otherwise. */
+#define HEFT_SAMPLING_EMPTY 16
+
 typedef struct {
     int64_t bytes;
     int64_t blocks; /* in 1/HEFT_BLOCK_PARTS */

@@ -357,6 +357,8 @@ void heft_recorder_begin(void)
     heft_recorder_set_careful();
     rec->ledger.header->state = HEFT_STATE_RUNNING;
     rec->on = true;
+    if (rec->interval != 0)
+        heft_sampled_begin();
     heft_recorder_tick();
 }
 

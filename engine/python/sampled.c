@@ -8,7 +8,8 @@
  *
  * Gaps are exponential with mean `interval`, so samples are a Poisson process over the bytes requested: a block of n
  * bytes is taken with probability p = 1 - exp(-n / interval) and stands for 1 / p blocks of its size (Horvitz and
- * Thompson, 1952).  That is unbiased for bytes and blocks of every size, live, peak and total alike.
+ * Thompson, 1952).  That is unbiased for bytes and blocks of every size at every moment.  The peak is the highest of
+ * these estimates, and therefore a little too high on average.
  *
  * A realloc is one more request of its new size.  Whether a sample is temporary is known because the four requests
  * after it take the slow way and are counted.
@@ -108,6 +109,12 @@ static void seed(void)
     me.random = (z ^ z >> 31) | 1;
 }
 
+/* What a request of n bytes takes off the countdown, as heft_weigh() has it. */
+HEFT_INLINE int64_t charge(size_t n)
+{
+    return (int64_t)(n + (n == 0) * HEFT_SAMPLING_EMPTY);
+}
+
 /* A request of `n` bytes has made the countdown negative.  Is its block a sample? */
 static bool is_hit(size_t n)
 {
@@ -124,13 +131,13 @@ static bool is_hit(size_t n)
             seed();
         me.interval = heft_rec.interval;
         me.watch = 0;
-        me.countdown = draw_gap() - (int64_t)n;
+        me.countdown = draw_gap() - charge(n);
         if (me.countdown >= 0)
             return false;
     }
     me.requests++;
     if (me.watch > 0) {
-        me.held -= (int64_t)n;
+        me.held -= charge(n);
         if (me.held >= 0) {
             me.countdown = --me.watch == 0 ? me.held : -1;
             return false;
@@ -230,7 +237,7 @@ static HEFT_NOINLINE void *crossed(PyMemAllocatorEx *next, PyThreadState *holder
 static HEFT_NOINLINE void *resize_sample(PyMemAllocatorEx *next, PyThreadState *holder, void *p, size_t n)
 {
     size_t before = size_of(p);
-    me.countdown -= (int64_t)n;
+    me.countdown -= charge(n);
     bool hit = me.countdown < 0 && is_hit(n);
     void *moved = NULL;
     if (hit && heft_rec.owns_range) { /* where it stands, or by moving pages */
@@ -289,7 +296,7 @@ static HEFT_NOINLINE void *resize_crossed(PyMemAllocatorEx *next, PyThreadState 
 static void *raw_malloc(void *ctx, size_t n)
 {
     (void)ctx;
-    if (me.nested || HEFT_LIKELY((me.countdown -= (int64_t)n) >= 0))
+    if (me.nested || HEFT_LIKELY((me.countdown -= charge(n)) >= 0))
         return real_raw->malloc(real_raw->ctx, n);
     return crossed(real_raw, heft_current_tstate(), n, false);
 }
@@ -297,7 +304,7 @@ static void *raw_malloc(void *ctx, size_t n)
 static void *raw_calloc(void *ctx, size_t count, size_t size)
 {
     (void)ctx;
-    if (me.nested || HEFT_LIKELY((me.countdown -= (int64_t)(count * size)) >= 0))
+    if (me.nested || HEFT_LIKELY((me.countdown -= charge(count * size)) >= 0))
         return real_raw->calloc(real_raw->ctx, count, size);
     return crossed(real_raw, heft_current_tstate(), count * size, true);
 }
@@ -317,7 +324,7 @@ static void *raw_realloc(void *ctx, void *p, size_t n)
         return raw_malloc(ctx, n);
     if (HEFT_UNLIKELY(is_sampled(p)))
         return resize_sample(real_raw, heft_current_tstate(), p, n);
-    if (me.nested || HEFT_LIKELY((me.countdown -= (int64_t)n) >= 0))
+    if (me.nested || HEFT_LIKELY((me.countdown -= charge(n)) >= 0))
         return real_raw->realloc(real_raw->ctx, p, n);
     return resize_crossed(real_raw, heft_current_tstate(), p, n);
 }
@@ -373,7 +380,7 @@ static void *obj_realloc(void *ctx, void *p, size_t n)
 static void *any_malloc(void *ctx, size_t n)
 {
     PyMemAllocatorEx *next = ctx;
-    if (!me.nested && HEFT_UNLIKELY((me.countdown -= (int64_t)n) < 0))
+    if (!me.nested && HEFT_UNLIKELY((me.countdown -= charge(n)) < 0))
         return crossed(next, heft_current_tstate(), n, false);
     me.nested++;
     void *p = next->malloc(next->ctx, n);
@@ -384,7 +391,7 @@ static void *any_malloc(void *ctx, size_t n)
 static void *any_calloc(void *ctx, size_t count, size_t size)
 {
     PyMemAllocatorEx *next = ctx;
-    if (!me.nested && HEFT_UNLIKELY((me.countdown -= (int64_t)(count * size)) < 0))
+    if (!me.nested && HEFT_UNLIKELY((me.countdown -= charge(count * size)) < 0))
         return crossed(next, heft_current_tstate(), count * size, true);
     me.nested++;
     void *p = next->calloc(next->ctx, count, size);
@@ -411,7 +418,7 @@ static void *any_realloc(void *ctx, void *p, size_t n)
         return any_malloc(ctx, n);
     if (HEFT_UNLIKELY(is_sampled(p)))
         return resize_sample(next, heft_current_tstate(), p, n);
-    if (!me.nested && HEFT_UNLIKELY((me.countdown -= (int64_t)n) < 0))
+    if (!me.nested && HEFT_UNLIKELY((me.countdown -= charge(n)) < 0))
         return resize_crossed(next, heft_current_tstate(), p, n);
     me.nested++;
     p = next->realloc(next->ctx, p, n);
@@ -433,9 +440,6 @@ static size_t range_wanted(void)
 bool heft_sampled_start(PyMemAllocatorEx *real)
 {
     real_raw = real;
-    me.interval = 0; /* this thread begins at once, and after a fork with numbers of its own */
-    me.random = 0;
-    me.countdown = 0;
     if (heft_rec.owns_range)
         return true;
     if (range_bytes != 0 || !heft_range_init(&range, range_wanted()))
@@ -444,6 +448,13 @@ bool heft_sampled_start(PyMemAllocatorEx *real)
     range_base = (uintptr_t)range.base;
     heft_rec.owns_range = true;
     return true;
+}
+
+void heft_sampled_begin(void)
+{
+    me.interval = 0;
+    me.random = 0; /* after a fork, numbers of its own */
+    me.countdown = 0;
 }
 
 #define TABLE(name)                                                                                                    \

@@ -9,6 +9,10 @@
  * False: no address space, or a forked child of a process that samples. */
 bool heft_sampled_start(PyMemAllocatorEx *real);
 
+/* A recording has just begun: this thread looks at its next request.  Others that allocated before may look up to 4 KiB
+ * late, if the hooks stayed from an earlier recording. */
+void heft_sampled_begin(void);
+
 /* For RAW; for MEM and OBJ above pymalloc; for these above anything else.  Once installed they have to stay: sampled
  * blocks are given back through them. */
 extern const PyMemAllocatorEx heft_sampled_raw, heft_sampled_obj, heft_sampled_any;

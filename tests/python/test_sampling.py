@@ -112,6 +112,58 @@ def test_estimates_against_exact_recordings(workplace: Workplace, allocator: str
     assert checked > 12
 
 
+def test_a_later_recording_misses_nothing_at_its_beginning(workplace: Workplace) -> None:
+    """The hooks stay, and idle between recordings; with this interval each block is a sample."""
+    workplace.write(
+        "app.py",
+        """\
+import os
+from memheft import _engine
+def count(interval):
+    fd = _engine.start(None, b"{}", False, "/nowhere/", interval)
+    kept = [bytes(1000), bytes(2000)]
+    _engine.stop()
+    recording = _engine.Recording(f"/proc/self/fd/{fd}")
+    os.close(fd)
+    view = recording.view("live", 1, bytes(len(recording.files)), False, 255, None)
+    return [row[:2] for row in view.rows("line") if row[4][1] == 5]
+count(0)
+print([count(interval) for interval in (0, 1, 1, 0, 1)])
+""",
+    )
+    result = workplace.python("app.py")
+    assert result.code == 0, result.err
+    first, *others = json.loads(result.out.replace("(", "[").replace(")", "]"))
+    assert first[0][1] >= 3
+    assert others == [first] * 4
+
+
+def test_a_long_peak_is_overestimated(workplace: Workplace) -> None:
+    """The highest of many estimates: by two or three standard errors, as the documentation says."""
+    workplace.write(
+        "app.py",
+        """\
+import collections, json, os
+from memheft import _engine
+def peak(interval):
+    fd = _engine.start(None, b"{}", False, "/nowhere/", interval)
+    window = collections.deque(maxlen=1000)
+    for _ in range(10_000):
+        window.append(bytes(967))
+    _engine.stop()
+    recording = _engine.Recording(f"/proc/self/fd/{fd}")
+    os.close(fd)
+    return recording.totals["peak_bytes"]
+print(json.dumps([peak(0), [peak(16384) for _ in range(40)]]))
+""",
+    )
+    result = workplace.python("app.py", environment={"MEMHEFT_SEED": "1"})
+    assert result.code == 0, result.err
+    exact, found = json.loads(result.out)
+    error = math.sqrt(exact * 16384)
+    assert 1.5 * error < sum(found) / 40 - exact < 3.2 * error
+
+
 def sampled(place: Workplace, text: str, *flags: str) -> Any:
     place.write("app.py", text)
     result = place.memheft("run", "--force", "-o", "app.heft", *flags, "app.py")
