@@ -7,17 +7,18 @@ _Moment: TypeAlias = Literal["peak", "live", "total", "temporary"]
 _By: TypeAlias = Literal["line", "function", "file", "module", "thread", "stack", "region"]
 
 # bytes, blocks, inclusive bytes, inclusive blocks, key, owner, first and last time, bytes of the owner; of a
-# stack the places in it onto which recursion was folded; standard errors of bytes and blocks (0: exact).
+# stack the places in it onto which recursion was folded; standard errors of bytes and blocks (0: exact); of a
+# stack its region, or -1; standard errors of the inclusive ones.
 # Owner: of a line the frame of the own caller that carries most, else, if it is of the standard library, of
-# the caller outside of it; or -1.  Of a stack its thread, and last its region, or -1
+# the caller outside of it; or -1.  Of a stack its thread
 _Row: TypeAlias = tuple[
-    int, int, int, int, object, int, int | None, int | None, int, tuple[int, ...], int, int, int
+    int, int, int, int, object, int, int | None, int | None, int, tuple[int, ...], int, int, int, int, int
 ]
 # file id, line (0: not known), column (0: not known), function, module, module that the line imports
 _Frame: TypeAlias = tuple[int, int, int, str, str, str | None]
 # depth, frame id or -1, thread index or -1, bytes, blocks, inclusive bytes, inclusive blocks, is it
-# recursive, region index or -1
-_TreeRow: TypeAlias = tuple[int, int, int, int, int, int, int, bool, int]
+# recursive, region index or -1, standard errors of the four numbers (nothing: exact)
+_TreeRow: TypeAlias = tuple[int, int, int, int, int, int, int, bool, int, tuple[int, ...]]
 # what is shown, its name, thread index (-1: of no thread, -2: of all), number of blocks in place of bytes
 _Profile: TypeAlias = tuple[View, bytes, int, bool]
 

@@ -35,6 +35,12 @@ class Change(NamedTuple):
     region: tuple[str, ...] | None = None  # names of regions, outermost first; () in none
     stack: tuple[Frame, ...] | None = None
     text_changed: bool = False  # the source of the line is another
+    bytes_before_error: int | None = None  # if one recording is sampled, as are these six: standard errors
+    bytes_after_error: int | None = None
+    bytes_delta_error: int | None = None
+    blocks_before_error: int | None = None
+    blocks_after_error: int | None = None
+    blocks_delta_error: int | None = None
 
 
 class Difference:
@@ -89,6 +95,17 @@ class Difference:
         """What `memheft diff --json` writes of it (docs/reference/json.md)."""
         document = self._diff.document(self._before._query(), self._limit or 0, None)
         return document | {"rows": []} if self._limit == 0 else document
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """The rows as an Arrow stream, as those of a view, with columns named as in `Change`.
+
+        `text_changed` is 0 or 1. Raises MemoryError if a column is over 2 GiB.
+        """
+        from memheft import _engine
+        from memheft.views import columns
+
+        rows = map(self._diff.json, self._diff.changes[: self._limit])
+        return _engine.arrow_stream(columns.stream(columns.of_changes(self._diff.by), rows))
 
     def __repr__(self) -> str:
         return f"<memheft.Difference {self._title()}; {len(self)} rows>"

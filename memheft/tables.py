@@ -62,6 +62,10 @@ class Row(NamedTuple):
     caller_bytes: int | None = None
     stack: tuple[Frame, ...] | None = None
     region: tuple[str, ...] | None = None  # names of regions, outermost first; () in none
+    bytes_error: int | None = None  # of a sampled recording, as are these four: standard errors
+    blocks_error: int | None = None
+    inclusive_bytes_error: int | None = None
+    inclusive_blocks_error: int | None = None
 
 
 class View:
@@ -185,6 +189,16 @@ class View:
         """The sum of all rows' blocks."""
         return self._engine().total_blocks
 
+    @property
+    def bytes_error(self) -> int | None:
+        """The standard error of total_bytes; None in an exact recording."""
+        return self._engine().bytes_error if self._recording.is_sampled else None
+
+    @property
+    def blocks_error(self) -> int | None:
+        """The standard error of total_blocks; None in an exact recording."""
+        return self._engine().blocks_error if self._recording.is_sampled else None
+
     # -- its rows ----------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
@@ -240,7 +254,8 @@ class View:
         from memheft import _engine
         from memheft.views import columns
 
-        return _engine.arrow_stream(columns.stream(self._rows, self._raw))
+        rows = map(self._rows.json, self._raw)
+        return _engine.arrow_stream(columns.stream(columns.columns_of(self._by), rows))
 
     # -- reading it --------------------------------------------------------------------------------------
 
@@ -291,8 +306,8 @@ class View:
 
         kind: notices.Kind = "own" if self._own else "callers" if self._by == "stack" else "sizes"
         numbers = self._engine()
-        losses = notices.of_losses(self._recording, numbers)
-        return losses + notices.of_cut_paths_in(self._recording, numbers, kind)
+        known = notices.of_sampling(self._recording, numbers) + notices.of_losses(self._recording, numbers)
+        return known + notices.of_cut_paths_in(self._recording, numbers, kind)
 
     def _title(self) -> str:
         from memheft.views import sizes
@@ -315,10 +330,12 @@ class View:
 
         rows = Rows(self._recording, self._engine(), self._by, Sources(self._recording), self._own)
         title = "source" if self._by in ("line", "stack") else ""
+        estimated = self._recording.is_sampled
         table = Table(
             [
                 Column("share"),
                 Column("bytes"),
+                *[Column("error")] * estimated,
                 Column("blocks"),
                 Column(self._by, "place"),
                 Column(title, "note"),
@@ -329,13 +346,14 @@ class View:
             numbers: list[Cell] = [
                 sizes.share(raw[0], self.total_bytes),
                 sizes.size(raw[0]),
+                *[sizes.size(raw[10])] * estimated,
                 sizes.count(raw[1]),
             ]
             for place, note in rows.cells(raw):
                 table.add(*numbers, place, note)
                 numbers = [""] * len(numbers)
         if len(heavy) > SHOWN:
-            table.add("", "", "", f"({len(heavy) - SHOWN} more)", "")
+            table.add(*[""] * (3 + estimated), f"({len(heavy) - SHOWN} more)", "")
         return table
 
 
@@ -386,6 +404,18 @@ NOBODY = Frame("<interpreter>", None, None, "<interpreter>", "<interpreter>", No
 
 
 def _row(rows: Rows, raw: _Row) -> Row:
+    row = _exact_row(rows, raw)
+    if not rows.recording.is_sampled:
+        return row
+    return row._replace(
+        bytes_error=raw[10],
+        blocks_error=raw[11],
+        inclusive_bytes_error=raw[13],
+        inclusive_blocks_error=raw[14],
+    )
+
+
+def _exact_row(rows: Rows, raw: _Row) -> Row:
     sums, key = raw[:4], raw[4]
     files, times = rows.recording.files, raw[6:8]
     if rows.by == "line":

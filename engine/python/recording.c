@@ -601,7 +601,8 @@ static PyObject *row_as_tuple(const HeftRecording *rec, heft_by_t by, const heft
                 time_as_int(row, row->times.last_ns), PyLong_FromUnsignedLongLong(row->owned.bytes),
                 by == HEFT_BY_STACK ? recursive_places(rec, row->key) : PyTuple_New(0),
                 error_as_int(row->self.bytes_variance), error_as_int(row->self.blocks_variance),
-                index_as_int(by == HEFT_BY_STACK ? rec->stacks.vertices[row->key].part : HEFT_NONE));
+                index_as_int(by == HEFT_BY_STACK ? rec->stacks.vertices[row->key].part : HEFT_NONE),
+                error_as_int(row->under.bytes_variance), error_as_int(row->under.blocks_variance));
 }
 
 static PyObject *view_rows(PyObject *object, PyObject *args)
@@ -628,6 +629,15 @@ static PyObject *view_rows(PyObject *object, PyObject *args)
     return list;
 }
 
+/* Empty, and then the same object each time, if the recording is exact. */
+static PyObject *branch_errors(const HeftRecording *rec, const heft_branch_t *b)
+{
+    if (rec->reader.header.interval_bytes == 0)
+        return PyTuple_New(0);
+    return PACK(error_as_int(b->self.bytes_variance), error_as_int(b->self.blocks_variance),
+                error_as_int(b->under.bytes_variance), error_as_int(b->under.blocks_variance));
+}
+
 static PyObject *view_tree(PyObject *object, PyObject *args)
 {
     HeftView *self = (HeftView *)object;
@@ -644,7 +654,7 @@ static PyObject *view_tree(PyObject *object, PyObject *args)
             PACK(PyLong_FromUnsignedLong(b->depth), frame_as_int(self->recording, b->frame), index_as_int(b->thread),
                  PyLong_FromUnsignedLongLong(b->self.bytes), PyLong_FromUnsignedLongLong(b->self.blocks),
                  PyLong_FromUnsignedLongLong(b->under.bytes), PyLong_FromUnsignedLongLong(b->under.blocks),
-                 PyBool_FromLong(b->recursive), index_as_int(b->part));
+                 PyBool_FromLong(b->recursive), index_as_int(b->part), branch_errors(self->recording, b));
         if (!fill(list, (Py_ssize_t)i, row))
             Py_CLEAR(list);
     }

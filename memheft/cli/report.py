@@ -154,7 +154,7 @@ class Report(Query):
 
 def _rows(query: Report, view: _engine.View, limit: int | None) -> None:
     from memheft.views import sizes
-    from memheft.views.rows import Rows, others
+    from memheft.views.rows import Rows, errors_of_others, others
     from memheft.views.table import Cell, Column, Table
 
     if query.json:
@@ -200,7 +200,7 @@ def _rows(query: Report, view: _engine.View, limit: int | None) -> None:
         rest_bytes, rest_blocks = others(rest)
         numbers = [sizes.share(rest_bytes, whole), sizes.size(rest_bytes), sizes.count(rest_blocks)]
         if estimated:
-            numbers.insert(2, "")
+            numbers.insert(2, sizes.size(errors_of_others(rest)[0]))
         if inclusive:
             numbers.append("")
         what = "other" if len(rest) == 1 else "others"
@@ -242,6 +242,7 @@ def _lines(query: Report, view: _engine.View, limit: int | None) -> None:
     from memheft.views.text import clean
 
     sources = Sources(query.recording)
+    estimated = query.recording.is_sampled
     try:
         annotated = lines.annotate(query.recording, view, sources, query.lines or "")
     except lines.NotFoundError as error:
@@ -258,11 +259,8 @@ def _lines(query: Report, view: _engine.View, limit: int | None) -> None:
                 "totals": documents.totals(query.recording, view),
                 "file": annotated.file,
                 "function": annotated.function,
-                "bytes": annotated.total.bytes,
-                "blocks": annotated.total.blocks,
-                "inclusive_bytes": annotated.total.inclusive_bytes,
-                "inclusive_blocks": annotated.total.inclusive_blocks,
-                "lines": lines.json_lines(annotated),
+                **annotated.total.json(estimated),
+                "lines": lines.json_lines(annotated, estimated),
             }
         )
         return
@@ -277,7 +275,7 @@ def _lines(query: Report, view: _engine.View, limit: int | None) -> None:
     )
     if annotated.text is None:
         paper.line("(its source is not in the recording, or was changed since)", "warning")
-    _end(paper, query, view, lines.table(annotated, whole, every_line=limit == 0), "with calls")
+    _end(paper, query, view, lines.table(annotated, whole, limit == 0, estimated), "with calls")
 
 
 def _plot(options: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
@@ -18,7 +18,7 @@ from memheft.views.rows import Json, Rows
 from memheft.views.text import well_formed
 
 if TYPE_CHECKING:
-    from memheft._engine import _By, _Column, _Row
+    from memheft._engine import _By, _Column
 
 Kind: TypeAlias = Literal["int", "text", "texts", "stack"]
 
@@ -52,6 +52,10 @@ def _site(name: str, kind: Kind = "text") -> Column:
 _NUMBERS = [
     _key(name, "int")
     for name in ("bytes", "blocks", "inclusive_bytes", "inclusive_blocks", "first_ns", "last_ns")
+]
+_ERRORS = [  # last, where columns are added
+    _key(name, "int")
+    for name in ("bytes_error", "blocks_error", "inclusive_bytes_error", "inclusive_blocks_error")
 ]
 
 
@@ -89,21 +93,37 @@ _KEYS: dict[_By, tuple[Column, ...]] = {
 }
 
 
+_WHEN = ("before", "after", "delta")
+_CHANGES = [_key(f"{what}_{when}", "int") for what in ("bytes", "blocks") for when in _WHEN]
+_CHANGE_ERRORS = [_key(f"{what}_{when}_error", "int") for what in ("bytes", "blocks") for when in _WHEN]
+_LINE_CHANGES = (
+    _key("file"),
+    _key("line_before", "int"),
+    _key("line_after", "int"),
+    _key("function"),
+    _key("module"),
+    Column("text_changed", "int", lambda row: int(bool(row.get("text_changed")))),
+)
+
+
 def columns_of(by: _By) -> list[Column]:
     """The columns of a grouping."""
-    return [*_NUMBERS, *_KEYS[by]]
+    return [*_NUMBERS, *_KEYS[by], *_ERRORS]
+
+
+def of_changes(by: _By) -> list[Column]:
+    """The columns of a difference by a grouping."""
+    return [*_CHANGES, *(_LINE_CHANGES if by == "line" else _KEYS[by]), *_CHANGE_ERRORS]
 
 
 def _filled(
-    rows: Rows, shown: list[_Row], convert: Callable[[Kind, Any], Any]
+    columns: list[Column], rows: Iterable[Json], convert: Callable[[Kind, Any], Any]
 ) -> list[tuple[Column, list[Any]]]:
     """The columns with their cells."""
-    columns = columns_of(rows.by)
     cells: list[list[Any]] = [[] for _ in columns]
-    for row in shown:
-        json_row = rows.json(row)
+    for row in rows:
         for column, filled in zip(columns, cells, strict=True):
-            filled.append(convert(column.kind, column.value(json_row)))
+            filled.append(convert(column.kind, column.value(row)))
     return list(zip(columns, cells, strict=True))
 
 
@@ -151,9 +171,9 @@ def _frame(frame: Json) -> str:
 # -- Arrow -------------------------------------------------------------------------------------------------
 
 
-def stream(rows: Rows, shown: list[_Row]) -> list[_Column]:
+def stream(columns: list[Column], rows: Iterable[Json]) -> list[_Column]:
     """Columns as the engine's Arrow stream takes them."""
-    filled = _filled(rows, shown, _flat)
+    filled = _filled(columns, rows, _flat)
     return [(c.name, "int64", cells) if c.kind == "int" else (c.name, "utf8", cells) for c, cells in filled]
 
 
@@ -172,7 +192,7 @@ def arrow(rows: Rows, view: Json, form: str) -> bytes:
         ]
     )
     types = {"int": pa.int64(), "text": text, "texts": pa.list_(text), "stack": pa.list_(frame)}
-    columns = _filled(rows, rows.rows, _clean)
+    columns = _filled(columns_of(rows.by), map(rows.json, rows.rows), _clean)
     meta = {
         "recording": documents.recording(rows.recording),
         "view": view,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from memheft.views import documents, sizes
 from memheft.views.matching import AFTER, BEFORE, Matching
-from memheft.views.rows import Json, Rows
+from memheft.views.rows import Json, Rows, error_of
 from memheft.views.table import Cell, Column, Place, Table
 from memheft.views.text import clean
 
@@ -21,7 +20,8 @@ Numbers = tuple[int, int]  # bytes, blocks
 NOTHING: Numbers = (0, 0)
 WIDE = 100  # columns from which the change of blocks is shown
 _OF_ONE_SIDE = (
-    "bytes blocks bytes_error blocks_error inclusive_bytes inclusive_blocks first_ns last_ns "
+    "bytes blocks bytes_error blocks_error inclusive_bytes inclusive_blocks inclusive_bytes_error "
+    "inclusive_blocks_error first_ns last_ns "
     "owner owner_bytes caller caller_bytes"
 ).split()
 
@@ -62,7 +62,7 @@ def errors_json(before: Numbers, after: Numbers) -> Json:
     out: Json = {}
     for at, name in enumerate(("bytes", "blocks")):
         for when, square in (("before", before[at]), ("after", after[at]), ("delta", before[at] + after[at])):
-            out[f"{name}_{when}_error"] = math.ceil(math.sqrt(square))
+            out[f"{name}_{when}_error"] = error_of(square)
     return out
 
 
@@ -200,6 +200,8 @@ class Diff:
         rows = [self.json(change) for change in shown]
         if rest:
             rows.append({"other": True, **numbers_json(*sums(rest))})
+            if any(recording.is_sampled for recording in self.recordings):
+                rows[-1] |= errors_json(*squares(rest))
         return head("memheft.diff", self.recordings, self.views, view, budget) | {"rows": rows}
 
     # -- text --------------------------------------------------------------------------------------------
@@ -301,6 +303,16 @@ def sums(changes: list[Change]) -> tuple[Numbers, Numbers]:
     before = (sum(change.before[0] for change in changes), sum(change.before[1] for change in changes))
     after = (sum(change.after[0] for change in changes), sum(change.after[1] for change in changes))
     return before, after
+
+
+def squares(changes: list[Change]) -> tuple[Numbers, Numbers]:
+    """The squares of the standard errors of these sums."""
+    before, after = zip(*(change.squares for change in changes), strict=True)
+    return _summed(before), _summed(after)
+
+
+def _summed(numbers: Iterable[Numbers]) -> Numbers:
+    return sum(one for one, _ in numbers), sum(two for _, two in numbers)
 
 
 def title(matching: Matching, views: tuple[View, View], when: str) -> str:

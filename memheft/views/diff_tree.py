@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from memheft.views import sizes
-from memheft.views.diff import Numbers, head, moved_place, numbers_json
+from memheft.views.diff import Numbers, errors_json, head, moved_place, numbers_json
 from memheft.views.matching import AFTER, BEFORE, Frame, Matching
 from memheft.views.rows import RECURSIVE, Json, Rows
 from memheft.views.table import Cell, Column, Place, Table
@@ -23,7 +23,17 @@ OWN, ALL = 0, 2  # in the numbers of a side: its own bytes and blocks, those wit
 class Branch:
     """A line, a thread or a region, and what was called from it (inverted: what called it)."""
 
-    __slots__ = ("children", "churn", "frames", "numbers", "parent", "recursive", "regions", "threads")
+    __slots__ = (
+        "children",
+        "churn",
+        "frames",
+        "numbers",
+        "parent",
+        "recursive",
+        "regions",
+        "squares",
+        "threads",
+    )
 
     def __init__(self, parent: Branch | None) -> None:
         self.parent = parent
@@ -31,17 +41,23 @@ class Branch:
         self.threads = [-1, -1]
         self.regions = [-1, -1]
         self.numbers = [0, 0, 0, 0, 0, 0, 0, 0]  # OWN and ALL of the side before, then of the side after
+        self.squares = [0, 0, 0, 0, 0, 0, 0, 0]  # of their standard errors
         self.churn = 0  # the sum of all changes in it, whatever their sign: calls that moved cancel out
         self.recursive = False
         self.children: dict[Hashable, Branch] = {}
 
+    def add_errors(self, errors: Sequence[int], at: int, sign: int = 1) -> None:
+        """Add standard errors to those of the numbers from `at` on, or take them off again."""
+        for i, error in enumerate(errors, at):
+            self.squares[i] += sign * error**2
+
     def before(self, what: int = ALL) -> Numbers:
         """Bytes and blocks of the side before."""
-        return self.numbers[what], self.numbers[what + 1]
+        return _pair(self.numbers, what)
 
     def after(self, what: int = ALL) -> Numbers:
         """Bytes and blocks of the side after."""
-        return self.numbers[what + 4], self.numbers[what + 5]
+        return _pair(self.numbers, what + 4)
 
     @property
     def side(self) -> int:
@@ -97,10 +113,11 @@ class Tree:
         if not isinstance(thread, int) or thread < 0:
             yield from tree
             return
-        for depth, frame, _, *numbers, recursive, region in tree:
-            yield (depth + (depth > 0), frame, -1, *numbers, recursive, region)  # type: ignore[misc]
+        for row in tree:
+            depth, errors = row[0], row[9]
+            yield (depth + (depth > 0), row[1], -1, *row[3:])
             if depth == 0:
-                yield (1, -1, thread, 0, 0, *numbers[2:], False, -1)  # type: ignore[misc]
+                yield (1, -1, thread, 0, 0, *row[5:7], False, -1, errors and (0, 0, *errors[2:]))
 
     def _merge(self, side: int, tree: Iterable[_TreeRow], drop_threads: bool) -> None:
         keys = self._keys[side]
@@ -109,7 +126,8 @@ class Tree:
         folded = self.matching.folded(side)
         at, branches = side * 4, self._branches
         path = [self.root]
-        for depth, frame, thread, own, blocks, inclusive, inclusive_blocks, recursive, region in tree:
+        for row in tree:
+            depth, frame, thread, own, blocks, inclusive, inclusive_blocks, recursive, region, errors = row
             is_frame, is_region = frame >= 0, frame < 0 <= region
             del path[depth or 1 :]
             if depth == 0:
@@ -117,6 +135,7 @@ class Tree:
             elif drop_threads and not is_frame and not is_region:
                 branch = path[-1]
                 inclusive = inclusive_blocks = 0
+                errors = errors[:2]
             else:
                 parent = path[-1]
                 key = threads[thread] if thread >= 0 else None
@@ -127,10 +146,12 @@ class Tree:
                     if self.inverted or key == keys[parent.frames[side]]:
                         parent.numbers[at] += own
                         parent.numbers[at + 1] += blocks
+                        parent.add_errors(errors[:2], at)
                         path.append(parent)
                         continue
                     parent.numbers[at + 2] -= inclusive
                     parent.numbers[at + 3] -= inclusive_blocks
+                    parent.add_errors(errors[2:], at + 2, -1)
                     parent = parent.parent or parent
                 found = parent.children.get(key)
                 if found is None:
@@ -152,6 +173,8 @@ class Tree:
             numbers[at + 1] += blocks
             numbers[at + 2] += inclusive
             numbers[at + 3] += inclusive_blocks
+            if errors:
+                branch.add_errors(errors, at)
 
     def _is_one_function(self, parent: Branch, side: int, frame: int, folded: set[int]) -> bool:
         """Say whether a frame and the one above are a comprehension and the function around."""
@@ -177,19 +200,26 @@ class Tree:
     def document(self, view: Json, fold: float, limit: int, budget: Json | None) -> Json:
         """memheft.diff_tree: rows in the order of the drawing; `depth` says which hangs from which."""
         out: list[Json] = []
+        recordings = (self.rows[BEFORE].recording, self.rows[AFTER].recording)
+        estimated = any(recording.is_sampled for recording in recordings)
         least = self.root.churn * fold / 100
         todo: list[tuple[int, Branch | list[Branch]]] = self._below(self.root, 0, least, limit)
         while todo:
             depth, entry = todo.pop()
             if isinstance(entry, list):
                 row: Json = {"depth": depth, "other": True, "branches": len(entry)}
-                out.append(row | inclusive_json(*sums(entry)))
+                row |= _inclusive(numbers_json(*sums(entry)))
+                if estimated:
+                    row |= _inclusive(errors_json(*_sums_of(entry, "squares")))
+                out.append(row)
                 continue
             row = {"depth": depth} | numbers_json(entry.before(OWN), entry.after(OWN))
-            row |= inclusive_json(entry.before(), entry.after())
+            row |= _inclusive(numbers_json(entry.before(), entry.after()))
+            if estimated:
+                row |= errors_json(_pair(entry.squares, OWN), _pair(entry.squares, OWN + 4))
+                row |= _inclusive(errors_json(_pair(entry.squares, ALL), _pair(entry.squares, ALL + 4)))
             out.append(row | self._place_json(entry))
             todo += self._below(entry, depth + 1, least, limit)
-        recordings = (self.rows[BEFORE].recording, self.rows[AFTER].recording)
         return head("memheft.diff_tree", recordings, self.views, view, budget) | {"rows": out}
 
     def _below(
@@ -294,13 +324,21 @@ class Tree:
 
 def sums(branches: list[Branch]) -> tuple[Numbers, Numbers]:
     """What branches were and are together."""
-    totals = [sum(column) for column in zip(*map(attrgetter("numbers"), branches), strict=True)]
-    return (totals[ALL], totals[ALL + 1]), (totals[ALL + 4], totals[ALL + 5])
+    return _sums_of(branches, "numbers")
 
 
-def inclusive_json(before: Numbers, after: Numbers) -> Json:
-    """The numbers of a branch with all below it."""
-    return {f"inclusive_{name}": value for name, value in numbers_json(before, after).items()}
+def _sums_of(branches: list[Branch], what: str) -> tuple[Numbers, Numbers]:
+    totals = [sum(column) for column in zip(*map(attrgetter(what), branches), strict=True)]
+    return _pair(totals, ALL), _pair(totals, ALL + 4)
+
+
+def _pair(numbers: list[int], at: int) -> Numbers:
+    return numbers[at], numbers[at + 1]
+
+
+def _inclusive(numbers: Json) -> Json:
+    """The names of what is of a branch with all below it."""
+    return {f"inclusive_{name}": value for name, value in numbers.items()}
 
 
 def _numbers(before: Numbers, after: Numbers) -> list[Cell]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from memheft.views.recording import Opened
-from memheft.views.rows import Json, Rows, others
+from memheft.views.rows import Json, Rows, errors_json, errors_of_others, others
 
 if TYPE_CHECKING:
     from memheft import _engine
@@ -48,8 +48,8 @@ def totals(opened: Opened, view: _engine.View | None) -> Json:
     out: Json = {}
     if view is not None:
         out = {"bytes": view.total_bytes, "blocks": view.total_blocks}
-        if opened.is_sampled:  # standard errors
-            out |= {"bytes_error": view.bytes_error, "blocks_error": view.blocks_error}
+        if opened.is_sampled:
+            out |= errors_json((view.bytes_error, view.blocks_error))
         # Of these only the innermost line is known:
         out |= {"cut_bytes": view.cut_bytes, "cut_blocks": view.cut_blocks}
         # Of these, at most, the line is that of a caller:
@@ -74,7 +74,10 @@ def report(opened: Opened, view: Json, rows: Rows, limit: int) -> Json:
     listed = [rows.json(row) for row in shown]
     if rest:
         rest_bytes, rest_blocks = others(rest)
-        listed.append({"other": True, "bytes": rest_bytes, "blocks": rest_blocks})
+        other: Json = {"other": True, "bytes": rest_bytes, "blocks": rest_blocks}
+        if opened.is_sampled:
+            other |= errors_json(errors_of_others(rest))
+        listed.append(other)
     return {
         "schema": "memheft.report",
         "version": VERSION,

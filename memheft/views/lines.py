@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from memheft.views import sizes
 from memheft.views.names import INTERPRETER, PATHS_CUT
 from memheft.views.recording import Opened
-from memheft.views.rows import Json
+from memheft.views.rows import Json, error_of, errors_json
 from memheft.views.sources import Sources
-from memheft.views.table import Column, Table
+from memheft.views.table import Cell, Column, Table
 from memheft.views.text import clean
 
 if TYPE_CHECKING:
@@ -33,6 +33,33 @@ class Line:
     blocks: int = 0
     inclusive_bytes: int = 0
     inclusive_blocks: int = 0
+    squares: list[int] = field(default_factory=lambda: [0, 0, 0, 0])  # of the standard errors of these
+
+    def add(self, size: int, blocks: int, errors: tuple[int, ...]) -> None:
+        """Add what was allocated here itself; `errors` as in a row of a tree."""
+        self.bytes += size
+        self.blocks += blocks
+        if errors:
+            self.squares[0] += errors[0] ** 2
+            self.squares[1] += errors[1] ** 2
+
+    def add_inclusive(self, size: int, blocks: int, errors: tuple[int, ...]) -> None:
+        """Add that and all below it."""
+        self.inclusive_bytes += size
+        self.inclusive_blocks += blocks
+        if errors:
+            self.squares[2] += errors[2] ** 2
+            self.squares[3] += errors[3] ** 2
+
+    def json(self, estimated: bool) -> Json:
+        """Its numbers, with the standard errors of estimates."""
+        out: Json = {
+            "bytes": self.bytes,
+            "blocks": self.blocks,
+            "inclusive_bytes": self.inclusive_bytes,
+            "inclusive_blocks": self.inclusive_blocks,
+        }
+        return out | errors_json(list(map(error_of, self.squares))) if estimated else out
 
 
 @dataclass
@@ -122,7 +149,7 @@ def _count(view: _engine.View, file: int, function: str | None) -> tuple[dict[in
     total = Line()
     path: list[int] = []  # for each ancestor: its line in the file, 0 if it stands elsewhere
     standing: dict[int, int] = {}  # how often a line stands on the path
-    for depth, frame, _, own, blocks, inclusive, inclusive_blocks, *_ in view.tree(False):
+    for depth, frame, _, own, blocks, inclusive, inclusive_blocks, _, _, errors in view.tree(False):
         while len(path) > depth:
             left = path.pop()
             if left:
@@ -134,16 +161,12 @@ def _count(view: _engine.View, file: int, function: str | None) -> tuple[dict[in
         if not number:
             continue
         line = lines.setdefault(number, Line())
-        line.bytes += own
-        line.blocks += blocks
-        total.bytes += own
-        total.blocks += blocks
+        line.add(own, blocks, errors)
+        total.add(own, blocks, errors)
         if not standing:
-            total.inclusive_bytes += inclusive
-            total.inclusive_blocks += inclusive_blocks
+            total.add_inclusive(inclusive, inclusive_blocks, errors)
         if number not in standing:
-            line.inclusive_bytes += inclusive
-            line.inclusive_blocks += inclusive_blocks
+            line.add_inclusive(inclusive, inclusive_blocks, errors)
         standing[number] = standing.get(number, 0) + 1
     return lines, total
 
@@ -170,37 +193,30 @@ def _span(text: list[str], function: str, lines: dict[int, Line]) -> tuple[int, 
     return None
 
 
-def json_lines(annotated: Annotated) -> list[Json]:
+def json_lines(annotated: Annotated, estimated: bool) -> list[Json]:
     """The lines that allocated, in the order of the file."""
     out: list[Json] = []
     for number in sorted(annotated.lines):
-        line = annotated.lines[number]
         text = annotated.text
-        out.append(
-            {
-                "line": number,
-                "bytes": line.bytes,
-                "blocks": line.blocks,
-                "inclusive_bytes": line.inclusive_bytes,
-                "inclusive_blocks": line.inclusive_blocks,
-                "text": text[number - 1] if text is not None and number <= len(text) else None,
-            }
-        )
+        source = text[number - 1] if text is not None and number <= len(text) else None
+        out.append({"line": number} | annotated.lines[number].json(estimated) | {"text": source})
     return out
 
 
-def table(annotated: Annotated, whole: int, every_line: bool) -> Table:
+def table(annotated: Annotated, whole: int, every_line: bool, estimated: bool) -> Table:
     """The source with its numbers; of a long file, what stands around the lines that allocated."""
     drawn = Table(
         [
             Column("share"),
             Column("size"),
+            *[Column("error")] * estimated,
             Column("blocks"),
             Column("with calls"),
             Column("line"),
             Column("source", "note"),
         ]
     )
+    empty: list[Cell] = [""] * (4 + estimated)
     text = annotated.text
     if text is None:
         shown = sorted(annotated.lines)
@@ -212,21 +228,22 @@ def table(annotated: Annotated, whole: int, every_line: bool) -> Table:
     before = annotated.first - 1
     for number in shown:
         if number != before + 1 and text is not None:
-            drawn.add("", "", "", "", "", "…")
+            drawn.add(*empty, "", "…")
         before = number
         source = clean(text[number - 1].rstrip()) if text is not None and number <= len(text) else ""
         line = annotated.lines.get(number)
         if line is None:
-            drawn.add("", "", "", "", str(number), source)
+            drawn.add(*empty, str(number), source)
             continue
         drawn.add(
             sizes.share(line.bytes, whole) if line.bytes else "",
             sizes.size(line.bytes) if line.bytes else "",
+            *[sizes.size(error_of(line.squares[0])) if line.bytes else ""] * estimated,
             sizes.count(line.blocks) if line.blocks else "",
             sizes.size(line.inclusive_bytes),
             str(number),
             source,
         )
     if shown and text is not None and before < min(annotated.end, len(text)):
-        drawn.add("", "", "", "", "", "…")
+        drawn.add(*empty, "", "…")
     return drawn

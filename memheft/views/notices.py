@@ -43,7 +43,7 @@ _CUT = {
 def of(recording: Opened, view: _engine.View, kind: Kind) -> list[str]:
     """The notices below a view; `kind`: which of its sums there are."""
     return (
-        _of_sampling(recording, view)
+        of_sampling(recording, view)
         + _of_its_end(recording)
         + of_losses(recording, view)
         + of_cut_paths_in(recording, view, kind)
@@ -61,7 +61,8 @@ def of_sums(recording: Opened) -> list[str]:
     return out
 
 
-def _of_sampling(recording: Opened, view: _engine.View) -> list[str]:
+def of_sampling(recording: Opened, view: _engine.View) -> list[str]:
+    """What the sums of a sample are worth."""
     if not recording.is_sampled:
         return []
     one_in = sizes.size(recording.header["interval_bytes"])

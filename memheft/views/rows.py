@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -55,8 +56,8 @@ class Rows:
             "inclusive_bytes": row[2],
             "inclusive_blocks": row[3],
         }
-        if self.recording.is_sampled:  # standard errors
-            out |= {"bytes_error": row[10], "blocks_error": row[11]}
+        if self.recording.is_sampled:
+            out |= errors_json((row[10], row[11], row[13], row[14]))
         if row[6] is not None:  # nanoseconds from the start: the first and the last request of these blocks
             out |= {"first_ns": row[6], "last_ns": row[7]}
         if self.by == "line":
@@ -256,6 +257,25 @@ def region_name(recording: Opened, region: int) -> str:
 def others(rows: list[_Row]) -> tuple[int, int]:
     """Bytes and blocks of rows that are not shown."""
     return sum(row[0] for row in rows), sum(row[1] for row in rows)
+
+
+def errors_of_others(rows: list[_Row]) -> tuple[int, int]:
+    """The standard errors of these sums."""
+    return error_of(sum(row[10] ** 2 for row in rows)), error_of(sum(row[11] ** 2 for row in rows))
+
+
+def error_of(square: int) -> int:
+    """A standard error, from the sum of the squares of those of parts: parts are estimated apart.
+
+    A little less than 0 is none: what a tree takes off again was rounded up.
+    """
+    return math.ceil(math.sqrt(max(square, 0)))
+
+
+def errors_json(errors: Sequence[int]) -> Json:
+    """The standard errors of a row's numbers, in their order: of two, or of all four."""
+    names = ("bytes_error", "blocks_error", "inclusive_bytes_error", "inclusive_blocks_error")
+    return dict(zip(names, errors, strict=False))
 
 
 def with_share(row_bytes: int, whole: int) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from memheft.views import sizes
-from memheft.views.rows import RECURSIVE, Json, Rows, thread_name
+from memheft.views.rows import RECURSIVE, Json, Rows, error_of, errors_json, thread_name
 from memheft.views.table import Cell, Column, Place, Table
 from memheft.views.text import clean
 
@@ -31,10 +31,12 @@ class Branch:
     inclusive_blocks: int = 0
     recursive: bool = False  # recursion was folded onto it
     region: int = -1
+    errors: tuple[int, ...] = ()  # standard errors of the four numbers, if they are estimates
     children: list[Branch] = field(default_factory=list)
     folded: int = 0  # children that are not shown
     folded_bytes: int = 0
     folded_blocks: int = 0
+    folded_squares: tuple[int, int] = (0, 0)  # of the standard errors of these two
     is_twin: bool = False  # another child of its parent is the same line, importing something else
     same_as_parent: bool = False  # an only child with all of its parent's bytes
 
@@ -48,9 +50,8 @@ def grow(view: _engine.View, inverted: bool, fold: float, limit: int) -> Branch:
     root = Branch(-1, -1, -1, 0, 0, view.total_bytes)
     path = [root]
     hidden_below = -1  # inside a folded branch: its depth
-    for level, frame, thread, own, blocks, inclusive, inclusive_blocks, recursive, region in view.tree(
-        inverted
-    ):
+    for row in view.tree(inverted):
+        level, frame, thread, own, blocks, inclusive, inclusive_blocks, recursive, region, errors = row
         depth = level - 1  # the engine's first row is the root
         if depth < 0:
             continue
@@ -64,9 +65,13 @@ def grow(view: _engine.View, inverted: bool, fold: float, limit: int) -> Branch:
             parent.folded += 1
             parent.folded_bytes += inclusive
             parent.folded_blocks += inclusive_blocks
+            if errors:
+                square, square_blocks = parent.folded_squares
+                parent.folded_squares = (square + errors[2] ** 2, square_blocks + errors[3] ** 2)
             hidden_below = depth
             continue
-        branch = Branch(depth, frame, thread, own, blocks, inclusive, inclusive_blocks, recursive, region)
+        numbers = own, blocks, inclusive, inclusive_blocks
+        branch = Branch(depth, frame, thread, *numbers, recursive, region, errors)
         parent.children.append(branch)
         path.append(branch)
     return root
@@ -76,9 +81,11 @@ def table(
     rows: Rows, root: Branch, whole: int, inverted: bool, fold: float, width: int | None = None
 ) -> Table:
     """The tree as a table; where `width` is small, without the source: guides and names come first."""
+    estimated = rows.recording.is_sampled
     columns = [
         Column("share"),
         Column("size"),
+        *[Column("error")] * estimated,
         Column("" if inverted else "here"),
         Column("called by" if inverted else "calls", "place"),
     ]
@@ -93,15 +100,18 @@ def table(
         if is_rest:
             text = f"({branch.folded} smaller {'branch' if branch.folded == 1 else 'branches'})"
             share, size = sizes.share(branch.folded_bytes, whole), sizes.size(branch.folded_bytes)
-            cells: list[Cell] = [share, size, "", Place("", name=text, guides=guides), ""]
+            error = [sizes.size(error_of(branch.folded_squares[0]))] * estimated
+            cells: list[Cell] = [share, size, *error, "", Place("", name=text, guides=guides), ""]
             drawn.add(*cells[: len(drawn.columns)])
             continue
         place, note = _cells(rows, branch, guides, has_source)
         share, size = sizes.share(branch.inclusive, whole), sizes.size(branch.inclusive)
+        error = [sizes.size(branch.errors[2])] if estimated else []
         if branch.same_as_parent:
             share = size = ""
+            error = [""] * estimated
         here = sizes.size(branch.bytes) if branch.bytes and not inverted else ""
-        cells = [share, size, here, place, note]
+        cells = [share, size, *error, here, place, note]
         drawn.add(*cells[: len(drawn.columns)])
         _find_twins(rows, branch)
         todo += _children(branch, below, least)
@@ -159,30 +169,35 @@ def base_json(rows: Rows, thread: int, region: int) -> Json:
 def json_rows(rows: Rows, root: Branch) -> list[Json]:
     """The tree as rows in the order of the drawing; `depth` says which row hangs from which."""
     out: list[Json] = []
+    estimated = rows.recording.is_sampled
     todo: list[tuple[Branch, bool]] = [(child, False) for child in reversed(root.children)]
     if root.folded:
         todo.insert(0, (root, True))
     while todo:
         branch, is_rest = todo.pop()
         if is_rest:
-            out.append(
-                {
-                    "depth": branch.depth + 1,
-                    "other": True,
-                    "branches": branch.folded,
-                    "bytes": None,
-                    "inclusive_bytes": branch.folded_bytes,
-                    "inclusive_blocks": branch.folded_blocks,
-                }
-            )
+            row: Json = {
+                "depth": branch.depth + 1,
+                "other": True,
+                "branches": branch.folded,
+                "bytes": None,
+                "inclusive_bytes": branch.folded_bytes,
+                "inclusive_blocks": branch.folded_blocks,
+            }
+            if estimated:
+                error, blocks_error = map(error_of, branch.folded_squares)
+                row |= {"inclusive_bytes_error": error, "inclusive_blocks_error": blocks_error}
+            out.append(row)
             continue
-        row: Json = {
+        row = {
             "depth": branch.depth,
             "bytes": branch.bytes,
             "blocks": branch.blocks,
             "inclusive_bytes": branch.inclusive,
             "inclusive_blocks": branch.inclusive_blocks,
         }
+        if estimated:
+            row |= errors_json(branch.errors)
         if branch.frame >= 0:
             row |= rows.frame_json(branch.frame)
             if branch.recursive:

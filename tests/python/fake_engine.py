@@ -46,8 +46,8 @@ HEADER = {
 
 Frame = tuple[int, int, int, str, str, str | None]
 Numbers = tuple[int, int]
-Row = tuple[int, int, int, int, object, int, None, None, int, tuple[int, ...], int, int, int]
-TreeRow = tuple[int, int, int, int, int, int, int, bool, int]
+Row = tuple[int, int, int, int, object, int, None, None, int, tuple[int, ...], int, int, int, int, int]
+TreeRow = tuple[int, int, int, int, int, int, int, bool, int, tuple[int, ...]]
 
 
 class EngineError(Exception):
@@ -214,6 +214,8 @@ class View:
                     0,
                     0,
                     -1,
+                    0,
+                    0,
                 )
             )
         rows.sort(key=lambda row: (-row[0], self._sort_name(by, row[4])))
@@ -247,7 +249,7 @@ class View:
         while todo:
             node, depth = todo.pop()
             numbers = (node.bytes, node.blocks, node.inclusive, node.inclusive_blocks)
-            out.append((depth, node.frame, node.thread, *numbers, False, -1))
+            out.append((depth, node.frame, node.thread, *numbers, False, -1, ()))
             todo += [(child, depth + 1) for child in node.sorted()]
         return out
 

@@ -830,7 +830,8 @@ def test_pyarrow(golden: memheft.Recording, by: Any) -> None:
     for row, expected in zip(rows, view, strict=True):
         for name in COLUMNS:
             assert row[name] == getattr(expected, name)
-        for name in ("file", "line", "function", "module", "thread", "thread_id", "owner_bytes"):
+        named = ("file", "line", "function", "module", "thread", "thread_id", "owner_bytes", "bytes_error")
+        for name in named:
             assert name not in row or row[name] == getattr(expected, name)
         if by == "stack":
             assert row["stack"].count(";") == len(expected.stack or ()) - 1
@@ -849,6 +850,37 @@ def test_pyarrow_of_a_timeline(small: memheft.Recording) -> None:
         assert [field.type for field in table.schema] == [pa.int64()] * 3
         assert [memheft.Point(**row) for row in table.to_pylist()] == list(timeline)
     assert len(small.timeline)
+
+
+@pytest.mark.parametrize("by", GROUPINGS)
+def test_pyarrow_of_a_difference(tmp_path: Path, by: Any) -> None:
+    pa = pytest.importorskip("pyarrow")
+    recorder = memheft.record(tmp_path / "{n}.heft")
+    kept = []
+    for n in (500, 1500):
+        with recorder:
+            kept.append(work(n))
+    before, after = (memheft.open(tmp_path / f"{n}.heft").live.by(by) for n in (1, 2))
+    difference = before.diff(after)
+    table = pa.table(difference)
+    table.validate(full=True)
+    assert table.num_rows == len(difference)
+    named = [name for name in table.column_names if not name.endswith("_error")]
+    assert named[:6] == list(memheft.Change._fields[:6])
+    for row, change in zip(table.to_pylist(), difference, strict=True):
+        for name in named:
+            if name == "stack" or (by == "stack" and name in ("file", "line", "function", "module")):
+                continue
+            expected = getattr(change, name)
+            expected = " / ".join(expected) or None if name == "region" else expected
+            assert row[name] == expected, name
+        assert not any(row[name] for name in table.column_names if name.endswith("_error"))
+        if by == "stack":
+            assert row["stack"].count(";") == len(change.stack or ()) - 1
+    sums = [sum(table[name].to_pylist()) for name in ("bytes_delta", "blocks_delta")]
+    assert sums == [difference.bytes_delta, difference.blocks_delta]
+    assert pa.table(difference.top(1)).num_rows == min(1, len(difference))
+    assert pa.table(difference.top(0)).schema == table.schema
 
 
 def test_polars(small: memheft.Recording) -> None:

@@ -553,8 +553,8 @@ def test_diff_by_region(recorded: Workplace) -> None:
 def test_arrow_and_csv(recorded: Workplace) -> None:
     text = recorded.memheft("export", "app.heft", "--by", "region", "--format", "csv", "-o", "-").out
     head, *rows = text.splitlines()
-    assert head.endswith(",region")
-    assert {row.rpartition(",")[2] for row in rows} == {"", "load", "load / parse"}
+    at = head.split(",").index("region")
+    assert {row.split(",")[at] for row in rows} == {"", "load", "load / parse"}
     stacks = recorded.memheft("export", "app.heft", "--by", "stack", "--format", "csv", "-o", "-").out
     assert "load / parse" in stacks
     collapsed = recorded.memheft("export", "app.heft", "--format", "collapsed", "-o", "-").out

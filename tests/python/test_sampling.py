@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import re
 import sys
 from collections import defaultdict
-from typing import Any
+from typing import Any, cast, get_args
 
 import pytest
 import schema
 from conftest import Workplace
 from recording_tools import has_allocator
+
+import memheft
+import memheft.tables
 
 # Blocks of all sizes, grown lists, temporary blocks, threads; each kind in a function of its own.
 PROGRAM = """\
@@ -208,6 +212,94 @@ def test_diff_of_exact_and_sampled(workplace: Workplace) -> None:
             few = row["bytes_before"] / 1000  # small blocks among large ones that no sample has met
             assert abs(row["bytes_delta"]) <= 6 * row["bytes_delta_error"] + few, row
     assert "estimated from a sample" in workplace.memheft("diff", "exact.heft", "sampled.heft").out
+
+
+ERRORS = ("bytes_error", "blocks_error", "inclusive_bytes_error", "inclusive_blocks_error")
+
+
+def test_deviations_are_said_everywhere(workplace: Workplace) -> None:
+    """In each document and table, of the same numbers the same but for rounding; nowhere in exact ones."""
+    workplace.write("app.py", PROGRAM + "kept = main()\n")
+    workplace.memheft("run", "-q", "-o", "exact.heft", "app.py")
+    workplace.memheft("run", "-q", "-o", "app.heft", "--sample=4KiB", "app.py")
+
+    def read(*words: str, name: str = "app.heft") -> Any:
+        document = workplace.memheft("report", name, "--live", "--json", *words).json
+        schema.check(document)
+        return document
+
+    rows = read("--by", "function")["rows"]
+    assert all(set(ERRORS) <= set(row) for row in rows)
+    small = next(row for row in rows if row["function"] == "small")
+    assert 0 < small["bytes_error"] <= small["inclusive_bytes_error"] < small["inclusive_bytes"] / 3
+    totals = read()["totals"]
+    assert abs(math.hypot(*(row["bytes_error"] for row in rows)) - totals["bytes_error"]) < len(rows)
+    other = read("--limit", "2")["rows"][-1]
+    assert other["other"]
+    left = math.hypot(*(row["bytes_error"] for row in read()["rows"][2:]))
+    assert abs(other["bytes_error"] - left) < 2
+
+    lines = read("--lines", "small")
+    assert all(abs(lines[key] - small[key]) < 5 for key in ERRORS)
+    assert abs(math.hypot(*(line["bytes_error"] for line in lines["lines"])) - lines["bytes_error"]) < 5
+
+    for words in ([], ["--inverted"]):
+        tree = read("--tree", *words)["rows"]
+        tops = [row["inclusive_bytes_error"] for row in tree if row["depth"] == 0]
+        assert abs(math.hypot(*tops) - totals["bytes_error"]) < 5
+        own = [row["blocks_error"] for row in tree]
+        assert abs(math.hypot(*own) - totals["blocks_error"]) < len(own)
+        folded = read("--tree", "--fold", "10", *words)["rows"]
+        rest = [row for row in folded if row.get("other") and row["depth"] == 0]
+        shown = [row for row in folded if row["depth"] == 0 and not row.get("other")]
+        sums = [row["inclusive_bytes_error"] for row in shown + rest]
+        assert abs(math.hypot(*sums) - totals["bytes_error"]) < 5
+
+    diff = workplace.memheft("diff", "exact.heft", "app.heft", "--live", "--tree", "--json").json
+    schema.check(diff)
+    assert all(row["inclusive_bytes_before_error"] == 0 for row in diff["rows"])
+    tops = [row["inclusive_bytes_delta_error"] for row in diff["rows"] if row["depth"] == 0]
+    assert abs(math.hypot(*tops) - diff["totals"]["bytes_delta_error"]) < 5
+    one = workplace.memheft("diff", "exact.heft", "app.heft", "--live", "--json", "--limit", "1").json
+    schema.check(one)
+    assert 0 < one["rows"][-1]["bytes_after_error"] < diff["totals"]["bytes_after_error"]
+
+    to_csv = ("--format", "csv", "-o", "-", "--live")
+    table = workplace.memheft("export", "app.heft", *to_csv, "--by", "function")
+    found = {row["function"]: row for row in csv.DictReader(table.out.splitlines())}
+    assert {key: int(found["small"][key]) for key in ERRORS} == {key: small[key] for key in ERRORS}
+    for options in (["--by", "function"], ["--lines", "small"], ["--tree"], ["--tree", "--inverted"]):
+        assert re.search(r"share +size +error", workplace.memheft("report", "app.heft", *options).out), (
+            options
+        )
+        for form in ([], ["--json"]):
+            assert "error" not in workplace.memheft("report", "exact.heft", *options, *form).out, options
+    table = workplace.memheft("export", "exact.heft", *to_csv)
+    assert {row[key] for row in csv.DictReader(table.out.splitlines()) for key in ERRORS} == {""}
+
+
+def test_deviations_in_the_api(workplace: Workplace) -> None:
+    path = workplace.record(PROGRAM + "kept = main()\n")
+    exact = memheft.open(path.rename(workplace.folder / "exact.heft"))
+    sampled(workplace, PROGRAM + "kept = main()\n", "--sample=4KiB")
+    estimated = memheft.open(path)
+    for by in get_args(memheft.tables.By):
+        view = estimated.live.by(by)
+        for row, json_row in zip(view, cast("list[Any]", view.to_dict()["rows"]), strict=True):
+            assert {key: getattr(row, key) for key in ERRORS} == {key: json_row[key] for key in ERRORS}
+        for row in exact.live.by(by):
+            assert {getattr(row, key) for key in ERRORS} == {None}
+    totals: Any = estimated.live.to_dict()["totals"]
+    assert (estimated.live.bytes_error, exact.live.bytes_error) == (totals["bytes_error"], None)
+    assert (estimated.live.blocks_error, exact.live.blocks_error) == (totals["blocks_error"], None)
+    assert re.search(r"share +bytes +error +blocks", str(estimated.live))
+    assert "note: estimated from a sample" in str(estimated.live)
+    assert "error" not in str(exact.live)
+    change = exact.live.diff(estimated.live)[0]
+    assert change.bytes_before_error == change.blocks_before_error == 0
+    assert change.bytes_delta_error == change.bytes_after_error
+    assert change.bytes_after_error
+    assert exact.live.diff(exact.live)[0].bytes_delta_error is None
 
 
 @pytest.mark.parametrize(

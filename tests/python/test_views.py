@@ -483,7 +483,8 @@ def paths(files: list[str], view: Any, inverted: bool) -> dict[tuple[Any, ...], 
     """The tree as a path from the root to each row."""
     out = {}
     path: list[Any] = []
-    for depth, frame, thread, *numbers, _, _ in view.tree(inverted):
+    for depth, frame, thread, *rest in view.tree(inverted):
+        numbers = rest[:4]
         del path[depth:]
         named = view.frames[frame] if frame >= 0 else None
         # Columns and instructions of one line are one row.
