@@ -1,8 +1,9 @@
-"""Naming the parts of a program, so that a recording can say what each of them weighs."""
+"""Naming the parts of a program, so that a recording can say what each of them weighs.
+
+A program may name its parts whether it is recorded or not: what is imported here, it pays for in any case.
+"""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 try:
     from memheft._engine import enter_region, leave_region
@@ -15,17 +16,27 @@ except ImportError:  # nothing can be recorded by this Python: there is nothing 
         """Do nothing."""
 
 
+TYPE_CHECKING = False  # as in typing, without importing it
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, TypeVar, overload
 
-Function = TypeVar("Function", bound="Callable[..., Any]")
+    Function = TypeVar(
+        "Function", bound="Callable[..., Any] | staticmethod[..., Any] | classmethod[Any, ..., Any]"
+    )
+
+else:
+
+    def overload(function: object) -> object:
+        """Do nothing."""
+        return function
 
 
 @overload
-def region(name: Function, /) -> Function: ...
+def region(name: Function, /) -> Function: ...  # noqa: D103
 @overload
-def region(name: str, /) -> Region: ...
-def region(name: Any, /) -> Any:
+def region(name: str, /) -> Region: ...  # noqa: D103, F811
+def region(name: Any, /) -> Any:  # noqa: F811
     """Name what is allocated while a block or a function runs.
 
         with memheft.region("load"):
@@ -42,14 +53,14 @@ def region(name: Any, /) -> Any:
     while it runs, not while it waits at a yield; a `with` block inside a generator is left only when it ends,
     as with every context variable.
 
-    Entering and leaving costs a fraction of a microsecond, and next to nothing when nothing is recorded. A
-    recording of a program that has entered a region costs a little more than others.
+    Entering and leaving costs a microsecond, half of it when nothing is recorded, and each change of regions
+    the walk of one stack: 12 microseconds where a thousand functions have called each other.
 
     Names are for kinds of work, not for pieces of it: the first 4,096 regions of a recording (one in each
     thread and in each other region counts) have numbers of their own. TypeError if `name` is no text,
     ValueError if it is empty.
     """
-    if callable(name) and not isinstance(name, str):
+    if isinstance(name, (staticmethod, classmethod)) or (callable(name) and not isinstance(name, str)):
         return Region(getattr(name, "__qualname__", type(name).__qualname__))(name)
     return Region(name)
 

@@ -3,41 +3,66 @@
 from __future__ import annotations
 
 import functools
-import inspect
-from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+import types
 
+TYPE_CHECKING = False  # as in typing, without importing it
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
     from contextlib import AbstractContextManager
+    from typing import Any, TypeVar
 
     Manager = AbstractContextManager[object, bool | None]
+    Function = TypeVar(
+        "Function", bound="Callable[..., Any] | staticmethod[..., Any] | classmethod[Any, ..., Any]"
+    )
 
-Function = TypeVar("Function", bound="Callable[..., Any]")
+# of code objects, as in inspect, which is a large import
+GENERATOR, COROUTINE, ASYNC_GENERATOR = 0x20, 0x80, 0x200
 
 
 def wrap(function: Function, manager: Manager, *, stepwise: bool, name: str) -> Function:
     """Make a function that runs `function` inside `manager`, which is entered anew each time.
 
     Generators are inside from their first step to their end or close, or, `stepwise`, only while they run and
-    not while they wait at a yield. `name` is what the decorator is called; TypeError if it is given a class
-    or what is no function.
+    not while they wait at a yield. Of a staticmethod or classmethod the function is wrapped. `name` is what
+    the decorator is called; TypeError if it is given a class or what is no function.
     """
+    made: Any
+    if isinstance(function, (staticmethod, classmethod)):
+        inner: Any = function.__func__
+        made = type(function)(wrap(inner, manager, stepwise=stepwise, name=name))
+        return made  # type: ignore[no-any-return]
     if not callable(function) or isinstance(function, type):
         raise TypeError(f"{name} decorates functions, not {function!r}")
-    if inspect.isasyncgenfunction(function):
+    flags = _flags_of(function)
+    if flags & ASYNC_GENERATOR:
         made = _async_generator(function, *((_nothing, manager) if stepwise else (manager, _nothing)))
-    elif inspect.iscoroutinefunction(function):
+    elif flags & COROUTINE:
         made = _coroutine(function, manager)
-    elif inspect.isgeneratorfunction(function):
+    elif flags & GENERATOR:
         made = _steps(function, manager) if stepwise else _generator(function, manager)
     else:
         made = _plain(function, manager)
-    wrapper: Any = functools.wraps(function)(made)
-    return cast("Function", wrapper)
+    return functools.wraps(function)(made)  # type: ignore[return-value]
 
 
-_nothing: Manager = nullcontext()
+def _flags_of(function: Any) -> int:
+    """What kind of function it is; of a callable object, what its call is."""
+    while isinstance(function, (functools.partial, types.MethodType)):
+        function = function.func if isinstance(function, functools.partial) else function.__func__
+    code = getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
+    return code.co_flags if code is not None else 0
+
+
+class _Nothing:
+    """A context that is none."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_error: object) -> None: ...
+
+
+_nothing = _Nothing()
 
 
 def _plain(function: Callable[..., Any], manager: Manager) -> Callable[..., Any]:

@@ -74,8 +74,6 @@ HEFT_COLD static void compare_stacks(uint32_t *node, PyThreadState *ts)
 
 HEFT_INLINE uint32_t current_node(PyThreadState *ts)
 {
-    if (HEFT_UNLIKELY(heft_rec.regions) && heft_rec.context_version != ts->context_ver)
-        heft_regions_follow(ts);
     if (HEFT_UNLIKELY(heft_rec.full_walk))
         return heft_stack_full(heft_top_frame(ts), heft_rec.thread->node);
     uint32_t node = heft_stack_node(ts, heft_top_frame(ts), heft_rec.thread->node);
@@ -130,6 +128,13 @@ HEFT_INLINE void count_free(__m128i *recent, const void *p, uint32_t node, size_
 
 /* ---- one event of a thread that holds the interpreter's lock ----------------------------------------------------- */
 
+static HEFT_NOINLINE void look_for_region(PyThreadState *ts)
+{
+    nested++; /* hidden, should it ask for memory: the fast way does not go on before we have looked */
+    heft_regions_look(ts);
+    nested--;
+}
+
 /* The owner's side of the lock is for those who hold the main interpreter's lock, and asked for before anything else: a
  * guest who took it would let the next one in beside the owner.  False: the caller is a guest, or nothing is recorded
  * (in a forked child a guest may hold the lock for ever). */
@@ -137,6 +142,12 @@ HEFT_INLINE bool begin_event(PyThreadState *ts)
 {
     if (HEFT_UNLIKELY(!is_exact() || ts == NULL || ts->interp != heft_rec.interp))
         return false;
+    bool looks = HEFT_UNLIKELY(heft_rec.regions) && !nested &&
+                 (ts != heft_rec.ts || heft_rec.context_version != ts->context_ver);
+    if (HEFT_UNLIKELY(looks)) {
+        heft_bias_disown(&heft_rec.lock); /* the fast way may have left us inside */
+        look_for_region(ts);
+    }
     heft_bias_own(&heft_rec.lock);
     if (HEFT_UNLIKELY(heft_rec.expects_end) && heft_is_finalizing()) {
         heft_bias_disown(&heft_rec.lock);
@@ -145,6 +156,8 @@ HEFT_INLINE bool begin_event(PyThreadState *ts)
     }
     if (HEFT_UNLIKELY(ts != heft_rec.ts))
         heft_recorder_switch(ts);
+    else if (HEFT_UNLIKELY(looks))
+        heft_regions_follow(ts);
     return true;
 }
 
@@ -821,9 +834,21 @@ PyMemAllocatorEx *heft_hooks_sampled_raw(void)
 
 void heft_hooks_hide(bool hidden)
 {
-    nested += hidden ? 1 : -1;
-    heft_rec.hides = nested != 0;
+    int change = hidden ? 1 : -1;
+    nested += change;
+    heft_sampled_hide(change);
+    heft_rec.hides += (uint32_t)change;
     heft_recorder_set_careful(); /* the fast way does not ask */
+}
+
+void heft_hooks_settle(void)
+{
+    PyThreadState *ts = heft_holder_tstate();
+    look_for_region(ts);
+    heft_bias_own(&heft_rec.lock);
+    if (heft_rec.on)
+        heft_recorder_switch(ts);
+    heft_bias_disown(&heft_rec.lock);
 }
 
 void heft_hooks_remove(void)

@@ -52,7 +52,7 @@ typedef struct {
     bool expects_end; /* see heft_recorder_expect_end */
     bool full_walk;   /* do not trust stamps */
     bool check;       /* MEMHEFT_CHECK: compare every stack with the full walk */
-    bool hides;       /* see heft_hooks_hide */
+    uint32_t hides;   /* how many calls of heft_hooks_hide have not been taken back, of all threads */
     bool regions;     /* the program uses regions: look which one a thread is in, see regions.h */
     bool guest;       /* the lock is held from the guest's side: no interpreter lock */
     uint32_t trials;  /* requests still to be compared by the self-test */
@@ -150,6 +150,9 @@ void heft_hooks_remove(void); /* as far as others' hooks on top of ours allow; p
  * May be nested. */
 void heft_hooks_hide(bool hidden);
 
+/* Go to the region that this thread, which holds the main interpreter's lock, is in now. */
+void heft_hooks_settle(void);
+
 /* An object was made of a block from a free list: if the block is known, it now belongs to the line that runs. */
 void heft_hooks_reuse(const void *block);
 
@@ -158,8 +161,11 @@ void heft_hooks_reuse(const void *block);
 /* Has this process entered a region before? */
 bool heft_regions_in_use(void);
 
-/* Set heft_rec.thread->node for the region that `ts`, whose record that is, is in.  For the holder of the main
- * interpreter's lock, inside ours. */
+/* Find the region that this thread is in, outside the recorder's lock and hidden: the interpreter is asked, which may
+ * raise and allocate.  For the holder of the main interpreter's lock; keeps the exception that is set. */
+void heft_regions_look(PyThreadState *ts);
+
+/* Set heft_rec.thread->node for it, inside the lock; `ts`, whose record that is, has just looked. */
 void heft_regions_follow(PyThreadState *ts);
 
 /* ---- selftest.c -------------------------------------------------------------------------------------------------- */

@@ -29,7 +29,7 @@ static bool is_chain(PyObject *value)
     return value != NULL && PyTuple_CheckExact(value);
 }
 
-/* The chain of this context: a new reference to a tuple, or NULL. */
+/* The chain of this context: a new reference to a tuple, or NULL, perhaps with an exception. */
 static PyObject *get_chain(void)
 {
     PyObject *value = NULL;
@@ -40,8 +40,39 @@ static PyObject *get_chain(void)
     return value;
 }
 
-/* ---- looking it up, inside the recorder's lock --------------------------------------------------------------------
+/* ---- looking it up ------------------------------------------------------------------------------------------------
  */
+
+/* What this thread has just seen.  The chain is the context's: it lives until the thread goes on. */
+static __thread struct {
+    PyThreadState *ts;
+    uint64_t version;
+    PyObject *chain; /* borrowed */
+} seen __attribute__((tls_model("initial-exec")));
+
+HEFT_COLD void heft_regions_look(PyThreadState *ts)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    PyObject *pending = PyErr_GetRaisedException();
+#else
+    PyObject *pending, *value, *traceback;
+    PyErr_Fetch(&pending, &value, &traceback);
+#endif
+    uint64_t version = ts->context_ver;
+    PyObject *chain = get_chain();
+    seen.ts = NULL;
+    if (!PyErr_Occurred()) { /* else it is too deep for a comparison: it is still where it was, and looks again */
+        seen.ts = ts;
+        seen.version = version;
+        seen.chain = chain;
+    }
+    Py_XDECREF(chain); /* the context holds it */
+#if PY_VERSION_HEX >= 0x030C0000
+    PyErr_SetRaisedException(pending);
+#else
+    PyErr_Restore(pending, value, traceback);
+#endif
+}
 
 static uint32_t node_of(PyObject *chain, uint32_t root)
 {
@@ -59,12 +90,12 @@ static uint32_t node_of(PyObject *chain, uint32_t root)
 HEFT_COLD void heft_regions_follow(PyThreadState *ts)
 {
     heft_thread_state_t *thread = heft_rec.thread;
-    heft_rec.context_version = ts->context_ver;
-    if (heft_rec.tree.details[thread->root].kind != HEFT_NODE_THREAD || thread->ts != ts)
-        return; /* one of very many threads, which share a record */
-    PyObject *chain = get_chain();
-    uint32_t node = chain != NULL ? node_of(chain, thread->root) : thread->root;
-    Py_XDECREF(chain); /* the context holds it */
+    bool has_looked = seen.ts == ts && seen.version == ts->context_ver;
+    heft_rec.context_version = has_looked ? ts->context_ver : UINT64_MAX;
+    if (!has_looked || heft_rec.tree.details[thread->root].kind != HEFT_NODE_THREAD || thread->ts != ts)
+        return;     /* hidden just now; or one of very many threads, which share a record */
+    seen.ts = NULL; /* once: who follows later has to look again */
+    uint32_t node = seen.chain != NULL ? node_of(seen.chain, thread->root) : thread->root;
     if (node == thread->node)
         return;
     thread->node = node;
@@ -77,21 +108,24 @@ HEFT_COLD void heft_regions_follow(PyThreadState *ts)
 /* The chain with `owner`'s innermost region taken out; NULL with an exception.  New reference. */
 static PyObject *without(PyObject *chain, PyObject *owner)
 {
-    PyObject *inner[DEPTH_MAX], *rest = chain;
-    uint32_t n = 0;
-    for (; is_chain(rest) && PyTuple_GET_ITEM(rest, 0) != owner; rest = PyTuple_GET_ITEM(rest, 2)) {
-        if (n < DEPTH_MAX)
-            inner[n] = rest;
+    PyObject *rest = chain;
+    size_t n = 0;
+    for (; is_chain(rest) && PyTuple_GET_ITEM(rest, 0) != owner; rest = PyTuple_GET_ITEM(rest, 2))
         n++;
-    }
-    if (!is_chain(rest) || n > DEPTH_MAX)
-        return Py_NewRef(chain); /* entered in another context */
-    PyObject *result = Py_NewRef(PyTuple_GET_ITEM(rest, 2));
+    if (!is_chain(rest))
+        return Py_NewRef(chain);                                /* entered in another context */
+    PyObject **inner = n > 0 ? PyMem_New(PyObject *, n) : NULL; /* out of order: these were entered later, and stay */
+    if (n > 0 && inner == NULL)
+        return PyErr_NoMemory();
+    PyObject *at = chain, *result = Py_NewRef(PyTuple_GET_ITEM(rest, 2));
+    for (size_t i = 0; i < n; i++, at = PyTuple_GET_ITEM(at, 2))
+        inner[i] = at;
     while (n-- > 0 && result != NULL) {
         PyObject *outer = result;
         result = PyTuple_Pack(3, PyTuple_GET_ITEM(inner[n], 0), PyTuple_GET_ITEM(inner[n], 1), outer);
         Py_DECREF(outer);
     }
+    PyMem_Free(inner);
     return result;
 }
 
@@ -99,19 +133,36 @@ static PyObject *without(PyObject *chain, PyObject *owner)
 static bool set_chain(PyObject *chain)
 {
     PyObject *token = PyContextVar_Set(variable, chain);
-    if (token == NULL)
-        return false;
-    Py_DECREF(token);
-    if (heft_rec.on && heft_rec.tree.frames_kept == 0) {
-        heft_rec.regions = true;
-        heft_rec.ts = HEFT_NOBODY; /* setting a variable gives the context no new version: the next request looks */
-    }
-    return true;
+    Py_XDECREF(token);
+    return token != NULL;
 }
 
 static bool is_main_interpreter(void)
 {
     return PyInterpreterState_Get() == PyInterpreterState_Main();
+}
+
+/* Hide what follows from the recording.  Before 3.12 a request may run the collector, and so the program's finalizers:
+ * theirs is not to be hidden. */
+static int hide(void)
+{
+    heft_hooks_hide(true);
+    seen.ts = NULL;
+    return PyGC_Disable();
+}
+
+/* Setting a variable gives the context no new version, and the thread's next request may be one without the
+ * interpreter's lock: the thread goes to its region now. */
+static void show(int collects)
+{
+    if (collects)
+        PyGC_Enable();
+    heft_hooks_hide(false);
+    if (!heft_rec.on || heft_rec.tree.frames_kept != 0)
+        return;
+    heft_rec.regions = true;
+    heft_recorder_set_careful();
+    heft_hooks_settle();
 }
 
 PyObject *heft_regions_enter(PyObject *module, PyObject *const *args, Py_ssize_t n)
@@ -123,15 +174,17 @@ PyObject *heft_regions_enter(PyObject *module, PyObject *const *args, Py_ssize_t
     }
     if (!is_main_interpreter())
         Py_RETURN_NONE; /* the others' allocations are recorded under their threads alone */
-    heft_hooks_hide(true);
+    int collects = hide();
     if (variable == NULL)
         variable = PyContextVar_New("memheft.region", Py_None);
     PyObject *outer = variable != NULL ? get_chain() : NULL;
-    PyObject *chain = variable != NULL ? PyTuple_Pack(3, args[0], args[1], outer != NULL ? outer : Py_None) : NULL;
+    PyObject *chain = NULL;
+    if (!PyErr_Occurred())
+        chain = PyTuple_Pack(3, args[0], args[1], outer != NULL ? outer : Py_None);
     bool ok = chain != NULL && set_chain(chain);
     Py_XDECREF(chain);
     Py_XDECREF(outer);
-    heft_hooks_hide(false);
+    show(collects);
     return ok ? Py_NewRef(Py_None) : NULL;
 }
 
@@ -140,12 +193,12 @@ PyObject *heft_regions_leave(PyObject *module, PyObject *owner)
     (void)module;
     if (!is_main_interpreter())
         Py_RETURN_NONE;
-    heft_hooks_hide(true);
+    int collects = hide();
     PyObject *chain = get_chain();
     PyObject *left = chain != NULL ? without(chain, owner) : NULL;
-    bool ok = chain == NULL || (left != NULL && (left == chain || set_chain(left)));
+    bool ok = chain == NULL ? !PyErr_Occurred() : left != NULL && (left == chain || set_chain(left));
     Py_XDECREF(left);
     Py_XDECREF(chain);
-    heft_hooks_hide(false);
+    show(collects);
     return ok ? Py_NewRef(Py_None) : NULL;
 }

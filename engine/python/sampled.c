@@ -194,10 +194,26 @@ static void count_out(void *p, bool is_free)
     heft_tree_count_frees(&heft_rec.tree, node, weighted.bytes, weighted.blocks);
 }
 
+/* Before the lock; hidden, should it ask for memory. */
+static void look_for_region(PyThreadState *holder)
+{
+    if (HEFT_LIKELY(!heft_rec.regions) || holder == NULL || holder->interp != heft_rec.interp)
+        return;
+    me.nested++;
+    heft_regions_look(holder);
+    me.nested--;
+}
+
+void heft_sampled_hide(int change)
+{
+    me.nested += (uint32_t)change;
+}
+
 /* A sampled block, or NULL: the recording has just ended, or there is no room (counted as lost). */
 static HEFT_NOINLINE void *sample(PyThreadState *holder, size_t n, bool zeroed)
 {
     void *block = NULL;
+    look_for_region(holder);
     heft_bias_lock(&heft_rec.lock);
     if (heft_rec.on) {
         block = heft_range_alloc(&range, n + sizeof(tag_t), zeroed);
@@ -222,9 +238,17 @@ static HEFT_NOINLINE void give_back(void *p)
     heft_bias_unlock(&heft_rec.lock);
 }
 
+/* A hidden request has crossed the gap: it is no sample, and what is left of the gap is a new one. */
+static void pass_hidden(void)
+{
+    me.countdown = me.watch == 0 && me.interval != 0 && me.interval == heft_rec.interval ? draw_gap() : -1;
+}
+
 static HEFT_NOINLINE void *crossed(PyMemAllocatorEx *next, PyThreadState *holder, size_t n, bool zeroed)
 {
-    void *p = is_hit(n) ? sample(holder, n, zeroed) : NULL;
+    if (HEFT_UNLIKELY(me.nested))
+        pass_hidden();
+    void *p = me.nested == 0 && is_hit(n) ? sample(holder, n, zeroed) : NULL;
     if (p != NULL)
         return p;
     me.nested++;
@@ -238,9 +262,10 @@ static HEFT_NOINLINE void *resize_sample(PyMemAllocatorEx *next, PyThreadState *
 {
     size_t before = size_of(p);
     me.countdown -= charge(n);
-    bool hit = me.countdown < 0 && is_hit(n);
+    bool hit = me.nested == 0 && me.countdown < 0 && is_hit(n);
     void *moved = NULL;
     if (hit && heft_rec.owns_range) { /* where it stands, or by moving pages */
+        look_for_region(holder);
         heft_bias_lock(&heft_rec.lock);
         if (heft_rec.on) {
             tag_t *tag = heft_range_resize(&range, tag_of(p), n + sizeof(tag_t));
@@ -278,7 +303,9 @@ static HEFT_NOINLINE void *resize_crossed(PyMemAllocatorEx *next, PyThreadState 
     me.nested++;
     void *moved = next->realloc(next->ctx, p, n); /* afterwards n bytes may be read, however large it was */
     me.nested--;
-    if (moved == NULL || !is_hit(n))
+    if (HEFT_UNLIKELY(me.nested))
+        pass_hidden();
+    if (moved == NULL || me.nested != 0 || !is_hit(n))
         return moved;
     void *block = sample(holder, n, false);
     if (block == NULL)

@@ -17,4 +17,7 @@ void heft_sampled_begin(void);
  * blocks are given back through them. */
 extern const PyMemAllocatorEx heft_sampled_raw, heft_sampled_obj, heft_sampled_any;
 
+/* Take no samples of what this thread asks for while the sum of changes is above 0. */
+void heft_sampled_hide(int change);
+
 #endif

@@ -480,8 +480,8 @@ def test_report_by_region(recorded: Workplace) -> None:
     rows = recorded.memheft("report", "app.heft", "--by", "region", "--json").json["rows"]
     found = {tuple(row["region"]): (row["bytes"], row["inclusive_bytes"]) for row in rows}
     assert set(found) == {(), ("load",), ("load", "parse")}
-    assert tools.is_about((found["load",][0], 0), 300_000, 0, 3)
-    assert tools.is_about((found["load",][1], 0), 700_000, 0, 3)
+    assert 0 <= found["load",][0] - 300_000 < 10_000
+    assert 0 <= found["load",][1] - 700_000 < 10_000
     text = recorded.memheft("report", "app.heft", "--by", "region").out
     assert "load / parse" in text
     assert "(in no region)" in text
@@ -496,7 +496,7 @@ def test_report_of_a_region(recorded: Workplace) -> None:
         assert size == sum(row["bytes"] for row in document["rows"])
         return size
 
-    assert 700_000 <= total("--region", "load") < 705_000
+    assert 700_000 <= total("--region", "load") < 710_000
     assert 400_000 <= total("--region", "parse") < 401_000
     assert 400_000 <= total("--region", "l* / parse") < 401_000
     assert total("--region", "load / parse") == total("--region", "parse")
@@ -583,3 +583,153 @@ say(rows(recording), status)
 """,
     )
     assert said == [{"a": 1200}, 0]
+
+
+def test_methods_and_objects(workplace: Workplace) -> None:
+    said = run(
+        workplace,
+        RECORDED
+        + """
+import asyncio
+class Thing:
+    @memheft.region("static")
+    @staticmethod
+    def static(n):
+        work_(n)
+    @memheft.region("class")
+    @classmethod
+    def of_class(cls, n):
+        assert cls is Thing
+        work_(n)
+    @memheft.region("method")
+    def method(self, n):
+        work_(n)
+class Callable:
+    async def __call__(self):
+        await asyncio.sleep(0)
+        work_(900)
+with memheft.record() as recording:
+    Thing().static(500)
+    Thing.static(100)
+    Thing().of_class(600)
+    Thing().method(700)
+    asyncio.run(memheft.region("object")(Callable())())
+say(rows(recording))
+""",
+    )
+    assert said == [{"static": 600, "class": 600, "method": 700, "object": 900}]
+
+
+def test_where_the_recursion_limit_is_reached(workplace: Workplace) -> None:
+    """Looking a region up compares variables, which fails there: the program must not see that, nor hang."""
+    said = run(
+        workplace,
+        """\
+import contextvars, itertools, json, sys, threading, time
+import memheft
+sys.setswitchinterval(1e-5)
+sys.setrecursionlimit(300)
+variables = [contextvars.ContextVar(f"v{i}") for i in range(450)]
+unexpected, rounds = [], 0
+def deep(depth, n):
+    if depth:
+        return deep(depth - 1, n)
+    for _ in itertools.repeat(None, n):
+        x = [1]
+def work():
+    global rounds
+    for i, variable in enumerate(variables):
+        variable.set(i)
+    depth = 1
+    while True:
+        try:
+            deep(depth, 0)
+        except RecursionError:
+            break
+        depth += 1
+    end = time.time() + 0.7
+    while time.time() < end:
+        rounds += 1
+        try:
+            deep(depth - 1, 20000)
+        except BaseException as error:
+            unexpected.append(repr(error))
+for sample in (None, 64):
+    with memheft.record(sample=sample):
+        with memheft.region("a"):
+            pass
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+json.dump([unexpected[:3], rounds > 0], sys.stdout)
+""",
+    )
+    assert said == [[], True]
+
+
+def test_what_finalizers_ask_for_is_not_hidden(workplace: Workplace) -> None:
+    """Before 3.12 a request may run the collector."""
+    said = run(
+        workplace,
+        """\
+import gc, json, sys
+import memheft
+kept = []
+def collected(phase, info):
+    if phase == "start":
+        kept.append(bytearray(100_000))
+with memheft.record() as recording:
+    gc.callbacks.append(collected)
+    region = memheft.region("r")
+    for _ in range(20_000):
+        region.__enter__()
+        kept.append([])
+    gc.callbacks.clear()
+big = sum(len(one) for one in kept)
+json.dump([big > 0, recording.live.total_bytes >= big], sys.stdout)
+""",
+    )
+    assert said == [True, True]
+
+
+@pytest.mark.parametrize("sample", [None, 4096])
+def test_regions_themselves_are_hidden(workplace: Workplace, sample: int | None) -> None:
+    said = run(
+        workplace,
+        f"""\
+import json, sys
+import memheft
+region = memheft.region("r")
+with memheft.record(sample={sample}) as recording:
+    for _ in range(20_000):
+        region.__enter__()
+        region.__exit__()
+json.dump(recording.total.total_bytes, sys.stdout)
+""",
+    )
+    assert said < 900_000  # the numbers of the loop; the chains alone would be 1.6 MB
+
+
+def test_leaving_far_from_the_end(workplace: Workplace) -> None:
+    said = run(
+        workplace,
+        RECORDED
+        + """
+with memheft.record() as recording:
+    first = memheft.region("first")
+    first.__enter__()
+    others = [memheft.region(f"r{i}") for i in range(300)]
+    for one in others:
+        one.__enter__()
+    first.__exit__()
+    for one in others[1:]:
+        one.__exit__()
+    work_(500)
+    others[0].__exit__()
+    work_(600)
+say(rows(recording))
+""",
+    )
+    assert said == [{"r0": 500, "": 600}]
