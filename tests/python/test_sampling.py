@@ -221,7 +221,8 @@ def test_deviations_are_said_everywhere(workplace: Workplace) -> None:
     """In each document and table, of the same numbers the same but for rounding; nowhere in exact ones."""
     workplace.write("app.py", PROGRAM + "kept = main()\n")
     workplace.memheft("run", "-q", "-o", "exact.heft", "app.py")
-    workplace.memheft("run", "-q", "-o", "app.heft", "--sample=4KiB", "app.py")
+    words = ("run", "-q", "-o", "app.heft", "--sample=4KiB", "app.py")
+    workplace.memheft(*words, environment={"MEMHEFT_SEED": "1"})
 
     def read(*words: str, name: str = "app.heft") -> Any:
         document = workplace.memheft("report", name, "--live", "--json", *words).json
@@ -230,8 +231,8 @@ def test_deviations_are_said_everywhere(workplace: Workplace) -> None:
 
     rows = read("--by", "function")["rows"]
     assert all(set(ERRORS) <= set(row) for row in rows)
-    small = next(row for row in rows if row["function"] == "small")
-    assert 0 < small["bytes_error"] <= small["inclusive_bytes_error"] < small["inclusive_bytes"] / 3
+    grown = next(row for row in rows if row["function"] == "grown")
+    assert 0 < grown["bytes_error"] <= grown["inclusive_bytes_error"] < grown["inclusive_bytes"] / 3
     totals = read()["totals"]
     assert abs(math.hypot(*(row["bytes_error"] for row in rows)) - totals["bytes_error"]) < len(rows)
     other = read("--limit", "2")["rows"][-1]
@@ -239,17 +240,17 @@ def test_deviations_are_said_everywhere(workplace: Workplace) -> None:
     left = math.hypot(*(row["bytes_error"] for row in read()["rows"][2:]))
     assert abs(other["bytes_error"] - left) < 2
 
-    lines = read("--lines", "small")
-    assert all(abs(lines[key] - small[key]) < 5 for key in ERRORS)
+    lines = read("--lines", "grown")
+    assert all(abs(lines[key] - grown[key]) < 5 for key in ERRORS)
     assert abs(math.hypot(*(line["bytes_error"] for line in lines["lines"])) - lines["bytes_error"]) < 5
 
-    for words in ([], ["--inverted"]):
-        tree = read("--tree", *words)["rows"]
+    for more in ([], ["--inverted"]):
+        tree = read("--tree", *more)["rows"]
         tops = [row["inclusive_bytes_error"] for row in tree if row["depth"] == 0]
         assert abs(math.hypot(*tops) - totals["bytes_error"]) < 5
         own = [row["blocks_error"] for row in tree]
         assert abs(math.hypot(*own) - totals["blocks_error"]) < len(own)
-        folded = read("--tree", "--fold", "10", *words)["rows"]
+        folded = read("--tree", "--fold", "10", *more)["rows"]
         rest = [row for row in folded if row.get("other") and row["depth"] == 0]
         shown = [row for row in folded if row["depth"] == 0 and not row.get("other")]
         sums = [row["inclusive_bytes_error"] for row in shown + rest]
@@ -267,8 +268,8 @@ def test_deviations_are_said_everywhere(workplace: Workplace) -> None:
     to_csv = ("--format", "csv", "-o", "-", "--live")
     table = workplace.memheft("export", "app.heft", *to_csv, "--by", "function")
     found = {row["function"]: row for row in csv.DictReader(table.out.splitlines())}
-    assert {key: int(found["small"][key]) for key in ERRORS} == {key: small[key] for key in ERRORS}
-    for options in (["--by", "function"], ["--lines", "small"], ["--tree"], ["--tree", "--inverted"]):
+    assert {key: int(found["grown"][key]) for key in ERRORS} == {key: grown[key] for key in ERRORS}
+    for options in (["--by", "function"], ["--lines", "grown"], ["--tree"], ["--tree", "--inverted"]):
         assert re.search(r"share +size +error", workplace.memheft("report", "app.heft", *options).out), (
             options
         )
