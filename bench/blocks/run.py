@@ -24,8 +24,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bench.measure import run
-from bench.overhead.figures import MIB, Table, plain
-from bench.overhead.tools import NONE, TOOLS
+from bench.tables import MIB, Table, plain
+from bench.tools import NONE, TOOLS
 
 HOLDER = Path(__file__).resolve().parent / "holder.py"
 LIMIT = 300.0

@@ -21,7 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bench.measure import Usage, run
-from bench.overhead.figures import MIB, Table, plain
+from bench.tables import MIB, Table, plain
 
 LIMIT = 300.0
 LEAVES = 20
