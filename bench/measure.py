@@ -21,6 +21,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -43,6 +44,7 @@ WALL = 0x40000000
 """__WALL: wait for tracees of every kind; Python has no name for it."""
 
 TAIL_BYTES = 4096
+ERROR = re.compile(r"[\w.]*(Error|Exception)\b")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
@@ -67,7 +69,7 @@ class Usage:
     timed_out: bool
     traced: bool
     message: str
-    """The last line on stderr."""
+    """The last line on stderr that names an error, else the last: tools talk after the program's end."""
 
     @property
     def failure(self) -> str | None:
@@ -207,5 +209,5 @@ def run(
         status=process.returncode,
         timed_out=expired.is_set(),
         traced=peak > 0,
-        message=lines[-1].strip() if lines else "",
+        message=([line for line in lines if ERROR.match(line)] or lines or [""])[-1].strip(),
     )
