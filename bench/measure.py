@@ -1,8 +1,8 @@
 """Run one program and read what it cost from outside.
 
 CPU time is user + system time of the process, from `wait4` when it is reaped: start-up, exit and, for a
-tool that replaces itself by the program, its own start are all in it. Children that are not waited for by
-the program are not (memheft's watcher is one: it is nobody's child).
+tool that replaces itself by the program, its own start are all in it, and so are children that it has waited
+for. Others are not (memheft's watcher is one: it is nobody's child).
 
 Peak memory is harder, because `ru_maxrss` lies twice: it outlives `execve`, and a new child begins with the
 size of the process that made it, so it would show this harness, or the tool's launcher, where the program
@@ -10,6 +10,9 @@ is smaller. So the process is seized with ptrace, with nothing asked but two sto
 CPU time spent so far is kept, and at its exit, when its memory is still there and `VmHWM` is that of the
 program alone. No system call is traced, so the program runs at full speed in between. Where ptrace is
 refused, `ru_maxrss` is used and `traced` is False.
+
+A tool may run the program in a child of its own (`in_child`). Then processes made by fork or vfork are seized
+as well, and the peak is that of the largest: never the launcher's and the program's together.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -29,12 +33,18 @@ from pathlib import Path
 
 PTRACE_CONT = 7
 PTRACE_SEIZE = 0x4206
+PTRACE_O_TRACEFORK = 0x02
+PTRACE_O_TRACEVFORK = 0x04
 PTRACE_O_TRACEEXEC = 0x10
 PTRACE_O_TRACEEXIT = 0x40
 PTRACE_EVENT_EXEC = 4
 PTRACE_EVENT_EXIT = 6
 
+WALL = 0x40000000
+"""__WALL: wait for tracees of every kind; Python has no name for it."""
+
 TAIL_BYTES = 4096
+ERROR = re.compile(r"[\w.]*(Error|Exception)\b")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
@@ -51,7 +61,7 @@ class Usage:
     """The part of `cpu` spent before the last execve: a launcher's."""
     wall: float
     peak_rss: int
-    """Bytes resident at most, of the last program that ran in the process."""
+    """Bytes resident at most, of the last program that ran in the process (`in_child`: or in one it made)."""
     max_rss: int
     """Bytes of ru_maxrss, over all programs that ran in the process and the one that made it."""
     status: int
@@ -59,7 +69,7 @@ class Usage:
     timed_out: bool
     traced: bool
     message: str
-    """The last line on stderr."""
+    """The last line on stderr that names an error, else the last: tools talk after the program's end."""
 
     @property
     def failure(self) -> str | None:
@@ -107,21 +117,37 @@ def _peak_of(pid: int) -> int:
     return 0
 
 
-def _follow(pid: int, traced: bool) -> tuple[int, float, int, float, int]:
-    """Let the process run to its end: (wait status, CPU s, ru_maxrss, CPU s at the last execve, VmHWM)."""
+def _follow(pid: int, traced: bool, in_child: bool) -> tuple[int, float, int, float, int]:
+    """Let the process run to its end: (wait status, CPU s, ru_maxrss, CPU s at the last execve, VmHWM).
+
+    With `in_child`, all that it made are seized too: the largest VmHWM counts, and who outlives it is killed.
+    """
     launch_cpu = 0.0
     peak = 0
+    children: set[int] = set()
     while True:
-        _, status, usage = os.wait4(pid, 0)
+        who, status, usage = os.wait4(-1 if in_child else pid, WALL)
         if not os.WIFSTOPPED(status):
-            return status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, launch_cpu, peak
+            if who == pid:
+                break
+            children.discard(who)
+            continue
+        if who != pid:
+            children.add(who)
         event = status >> 16
-        if event == PTRACE_EVENT_EXEC:
+        if event == PTRACE_EVENT_EXEC and who == pid:
             launch_cpu = _cpu_clock(pid)
         elif event == PTRACE_EVENT_EXIT:
-            peak = _peak_of(pid)
+            peak = max(peak, _peak_of(who))
         # A stop without an event is a signal on its way to the program: hand it on.
-        _ptrace(PTRACE_CONT, pid, 0 if event or not traced else os.WSTOPSIG(status))
+        _ptrace(PTRACE_CONT, who, 0 if event or not traced else os.WSTOPSIG(status))
+    for child in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            while os.WIFSTOPPED(os.waitpid(child, WALL)[1]):
+                _ptrace(PTRACE_CONT, child, 0)
+    return status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, launch_cpu, peak
 
 
 def _kill(pidfd: int, expired: threading.Event) -> None:
@@ -136,8 +162,16 @@ def run(
     folder: Path,
     limit: float,
     variables: Mapping[str, str] | None = None,
+    in_child: bool = False,
 ) -> Usage:
-    """Run a command in a folder for at most `limit` seconds; its output is thrown away."""
+    """Run a command in a folder for at most `limit` seconds; its output is thrown away.
+
+    `in_child`: the program is a process that the command starts and waits for. All children of this process
+    are waited for then, so have no others.
+    """
+    asked = PTRACE_O_TRACEEXEC | PTRACE_O_TRACEEXIT
+    if in_child:
+        asked |= PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK
     with tempfile.TemporaryFile() as errors:
         began = time.monotonic()
         process = subprocess.Popen(
@@ -148,7 +182,7 @@ def run(
             cwd=folder,
             env=environment(variables),
         )
-        seized = _ptrace(PTRACE_SEIZE, process.pid, PTRACE_O_TRACEEXEC | PTRACE_O_TRACEEXIT)
+        seized = _ptrace(PTRACE_SEIZE, process.pid, asked)
         if seized not in (0, errno.EPERM, errno.ESRCH, errno.ENOSYS):
             raise OSError(seized, os.strerror(seized), "ptrace")
         pidfd = os.pidfd_open(process.pid)
@@ -157,7 +191,7 @@ def run(
         timer.daemon = True
         timer.start()
         try:
-            status, cpu, max_rss, launch_cpu, peak = _follow(process.pid, seized == 0)
+            status, cpu, max_rss, launch_cpu, peak = _follow(process.pid, seized == 0, in_child)
         finally:
             timer.cancel()
             timer.join()
@@ -175,5 +209,5 @@ def run(
         status=process.returncode,
         timed_out=expired.is_set(),
         traced=peak > 0,
-        message=lines[-1].strip() if lines else "",
+        message=([line for line in lines if ERROR.match(line)] or lines or [""])[-1].strip(),
     )

@@ -1,4 +1,4 @@
-"""From samples to the table: ratios, medians, geometric means, and the two ways to draw them."""
+"""From samples to the tables: ratios, medians, geometric means."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from bench.measure import Usage
-from bench.overhead.tools import NONE, TOOLS
 from bench.overhead.workloads import EMPTY, GROUPS, Workload
+from bench.tables import MIB, Table
+from bench.tools import NONE, TOOLS
 
-MIB = 1024 * 1024
 LONGEST_FAILURE = 160
 
 
@@ -123,9 +123,6 @@ def summarize(ratio: Ratio, tool: str, rows: Sequence[Workload]) -> Summary | No
     return Summary(len(found), mean, worst, where)
 
 
-Table = list[list[str]]
-
-
 def _times(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
@@ -195,26 +192,6 @@ def row_table(results: Results) -> Table:
                 ]
         table.append(line)
     return table
-
-
-def plain(table: Table) -> str:
-    """Columns padded with blanks; the first to the left, figures to the right."""
-    widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
-    lines = []
-    for line in table:
-        cells = [
-            text.ljust(w) if i == 0 else text.rjust(w)
-            for i, (text, w) in enumerate(zip(line, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
-
-
-def markdown(table: Table) -> str:
-    """A Markdown table, the first column to the left, the others to the right."""
-    lines = ["| " + " | ".join(table[0]) + " |", "|---" + "|--:" * (len(table[0]) - 1) + "|"]
-    lines += ["| " + " | ".join(line) + " |" for line in table[1:]]
-    return "\n".join(lines)
 
 
 def failure_lines(results: Results) -> Iterable[str]:

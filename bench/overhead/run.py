@@ -16,7 +16,9 @@ go on. (Of a program that itself imports what the tool has imported this takes o
 memory that error would be large, so peaks are always those of the whole process.)
 
 What a tool does in a process of its own is in neither figure: memheft's watcher, which sleeps until the
-program has ended and then embeds the sources, is measured nowhere here.
+program has ended and then embeds the sources, is measured nowhere here. Scalene is the other way round: it
+starts the program as its child and waits. The CPU time is that of both, the peak that of the larger process.
+It records by its own defaults: samples of memory and of CPU time, of the files in the program's folder.
 
 A run that exits non-zero, is killed, or takes more than --limit seconds makes its cell a failure: it is
 printed, left out of the means and counted in the last column. Exit code 1 says that memheft's own or a bare
@@ -28,10 +30,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import fnmatch
-import json
-import os
-import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -40,31 +38,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from bench import subject
 from bench.measure import Usage, run
 from bench.overhead import figures
-from bench.overhead.tools import AGAIN, DEFAULT, NONE, TOOLS
 from bench.overhead.workloads import EMPTY, Workload, table
-
-PROBE = """
-import importlib.metadata, json, platform, sys, sysconfig
-packages = {}
-for name in ("memheft", "memray", "pyperformance", "tomli", "black", "Sphinx", "SQLAlchemy"):
-    try:
-        packages[name] = importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        pass
-benchmarks = ""
-if "pyperformance" in packages:
-    for file in importlib.metadata.files("pyperformance") or ():
-        if file.match("data-files/benchmarks/MANIFEST"):
-            benchmarks = str(file.locate().parent)
-print(json.dumps({
-    "python": platform.python_version(), "executable": sys.executable, "packages": packages,
-    "benchmarks": benchmarks, "compiler": platform.python_compiler(),
-    "pgo": "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or ""),
-    "lto": "--with-lto" in (sysconfig.get_config_var("CONFIG_ARGS") or ""),
-}))
-"""
+from bench.tables import Table, markdown, plain
+from bench.tools import DEFAULT, NONE, TOOLS, chosen, is_peer
 
 
 def parse(words: list[str] | None = None) -> argparse.Namespace:
@@ -76,7 +55,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--runs", type=int, default=5, help="repetitions (default: %(default)s)")
     parser.add_argument(
-        "--peer-runs", type=int, help="repetitions of tools other than memheft (default: --runs)"
+        "--peer-runs", type=int, default=1, help="repetitions of the other tools (default: %(default)s)"
     )
     parser.add_argument(
         "--only", default="*", help="workloads, by name or group: patterns with commas between"
@@ -89,10 +68,8 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--markdown", type=Path, help="write the tables here")
     parser.add_argument("--list", action="store_true", help="list the workloads and stop")
     options = parser.parse_args(words)
-    unknown = [tool for tool in options.tools.split(",") if tool not in TOOLS]
-    if unknown:
-        parser.error(f"unknown tool {unknown[0]!r}: known are {', '.join(TOOLS)}")
-    if options.runs < 1 or (options.peer_runs is not None and options.peer_runs < 1):
+    options.tools = chosen(options.tools, parser)
+    if options.runs < 1 or options.peer_runs < 1:
         parser.error("at least one run")
     return options
 
@@ -103,7 +80,13 @@ def execute(python: str, tool: str, workload: Workload, scratch: Path, limit: fl
         command = TOOLS[tool].command(
             python, Path(folder, "recording"), [str(workload.script), *workload.args]
         )
-        return run(command, folder=Path(folder), limit=limit, variables=workload.variables)
+        return run(
+            command,
+            folder=Path(folder),
+            limit=limit,
+            variables=workload.variables,
+            in_child=TOOLS[tool].in_child,
+        )
 
 
 def wanted(patterns: str, rows: list[Workload]) -> list[Workload]:
@@ -121,7 +104,6 @@ def measure_row(
     results: figures.Results, workload: Workload, options: argparse.Namespace, scratch: Path
 ) -> None:
     """All repetitions of one workload under all tools."""
-    peer_runs = options.runs if options.peer_runs is None else options.peer_runs
     runs = max(options.runs, 5) if workload.name == EMPTY else options.runs
     warm_up = results.tools if workload.name == EMPTY else [NONE]
     for tool in warm_up:
@@ -130,8 +112,8 @@ def measure_row(
         turn = repetition % len(results.tools)
         for tool in results.tools[turn:] + results.tools[:turn]:
             cell = results.cell(workload.name, tool)
-            peer = tool not in (NONE, AGAIN, "memheft") and workload.name != EMPTY
-            if cell.failure is not None or (peer and repetition >= peer_runs):
+            peer = is_peer(tool) and workload.name != EMPTY
+            if cell.failure is not None or (peer and repetition >= options.peer_runs):
                 continue
             usage = execute(options.python, tool, workload, scratch, options.limit)
             cell.runs[repetition] = usage
@@ -151,35 +133,16 @@ def progress(results: figures.Results, workload: Workload, seconds: float) -> No
     print(f"{workload.name}: {', '.join(cells)}  [{seconds:.0f} s]", file=sys.stderr, flush=True)
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were taken on."""
-    processor = platform.processor() or platform.machine()
-    with open("/proc/cpuinfo", encoding="utf-8") as lines:
-        processor = next(
-            (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), processor
-        )
-    return {
-        "processor": processor,
-        "cores": os.cpu_count(),
-        "kernel": ".".join(platform.release().split(".")[:2]),
-        "load": os.getloadavg()[0],
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-
-
 def caption(
     results: figures.Results, probe: dict[str, Any], facts: dict[str, Any], options: argparse.Namespace
 ) -> str:
     """One paragraph: what was measured, on what."""
-    versions = ", ".join(f"{name} {version}" for name, version in probe["packages"].items())
-    build = " and ".join(f"{'with' if probe[name.lower()] else 'without'} {name}" for name in ("PGO", "LTO"))
-    peers = "" if options.peer_runs is None else f" ({options.peer_runs} for the peers)"
+    peers = "" if options.peer_runs >= options.runs else f" ({options.peer_runs} for the peers)"
     count = len(results.rows())
     runs = "1 run" if options.runs == 1 else f"{options.runs} interleaved runs"
     spread = "" if options.runs == 1 else f"; bare runs of a program lie {results.spread():.1%} apart"
     return (
-        f"CPython {probe['python']} ({probe['compiler']}, {build}); {versions}; "
-        f"{facts['processor']}, {facts['cores']} cores, Linux {facts['kernel']}. "
+        f"{subject.setting(probe, facts)} "
         f"{count} programs, median of {runs}{peers}, each a ratio to the bare run of its repetition{spread}."
     )
 
@@ -210,10 +173,10 @@ def write_json(
         "missing": results.missing,
         "cells": cells,
     }
-    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    subject.write_json(path, document)
 
 
-def sections(results: figures.Results) -> list[tuple[str, figures.Table]]:
+def sections(results: figures.Results) -> list[tuple[str, Table]]:
     """The tables with their titles."""
     return [
         ("Whole processes", figures.whole_table(results)),
@@ -226,7 +189,7 @@ def sections(results: figures.Results) -> list[tuple[str, figures.Table]]:
 def write_markdown(path: Path, results: figures.Results, text: str) -> None:
     parts = [text]
     for title, lines in sections(results):
-        parts += [f"**{title}**", figures.markdown(lines)]
+        parts += [f"**{title}**", markdown(lines)]
     failures = list(figures.failure_lines(results))
     if failures:
         parts.append("\n".join(f"- {line}" for line in failures))
@@ -235,9 +198,7 @@ def write_markdown(path: Path, results: figures.Results, text: str) -> None:
 
 def main() -> int:
     options = parse()
-    probe = json.loads(
-        subprocess.run([options.python, "-c", PROBE], check=True, capture_output=True, text=True).stdout
-    )
+    probe = subject.probe(options.python)
     options.python = probe["executable"]
     benchmarks = Path(probe["benchmarks"]) if probe["benchmarks"] else None
     rows = wanted(options.only, table(benchmarks))
@@ -245,18 +206,14 @@ def main() -> int:
         print("\n".join(f"{row.group:14} {row.name}" for row in rows))
         return 0
 
-    asked = [NONE, *(tool for tool in options.tools.split(",") if tool != NONE)]
-    present = [tool for tool in asked if not TOOLS[tool].package or TOOLS[tool].package in probe["packages"]]
-    results = figures.Results(present)
-    for tool in asked:
-        if tool not in present:
-            results.missing[tool] = f"{TOOLS[tool].package} is not installed for {options.python}"
+    tools, missing = subject.present(options.tools, probe)
+    results = figures.Results(tools, missing=missing)
     if benchmarks is None:
         results.missing["pyperformance"] = f"not installed for {options.python}: see bench/requirements.txt"
     for line in figures.failure_lines(results):
         print(line, file=sys.stderr)
 
-    facts = machine()
+    facts = subject.machine()
     with tempfile.TemporaryDirectory(prefix="bench-overhead-") as scratch:
         for row in rows:
             began = time.monotonic()
@@ -272,12 +229,12 @@ def main() -> int:
                 write_json(options.json, results, probe, facts, options)
 
     text = caption(results, probe, facts, options)
-    drawn = [f"{title}\n{figures.plain(lines)}" for title, lines in sections(results)]
+    drawn = [f"{title}\n{plain(lines)}" for title, lines in sections(results)]
     print("\n\n".join([text, *drawn, "\n".join(figures.failure_lines(results))]).rstrip())
     if options.markdown:
         write_markdown(options.markdown, results, text)
-    ours = any(tool in (NONE, "memheft") for _, tool, _ in results.failures())
-    return 1 if ours or "memheft" in results.missing else 0
+    failed = [*results.missing, *(tool for _, tool, _ in results.failures())]
+    return 1 if any(tool in TOOLS and not is_peer(tool) for tool in failed) else 0
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ class Tool:
     package: str
     """The distribution it needs; empty for what the interpreter has."""
     command: Command
+    in_child: bool = False
+    """It runs the program in a process that it starts, instead of its own."""
 
 
 def _none(python: str, _out: Path, script: list[str]) -> list[str]:
@@ -56,11 +59,19 @@ def _memray_aggregate(python: str, out: Path, script: list[str]) -> list[str]:
     return [python, "-m", "memray", "run", *options, *script]
 
 
+def _scalene(python: str, out: Path, script: list[str]) -> list[str]:
+    # "---" ends Scalene's own options, which it would else look for among the program's as well.
+    return [python, "-m", "scalene", "run", "--memory", "-o", str(out), script[0], "---", *script[1:]]
+
+
 AGAIN = "again"
 """A second bare run, to see how far two equal runs lie apart; not among the defaults."""
 
-ON_DEMAND = (AGAIN, "tracemalloc-25", "memray-aggregate")
-"""Only measured when asked for by name."""
+ON_DEMAND = (AGAIN, "tracemalloc-25", "memray-aggregate", "scalene")
+"""Only measured when asked for by name, or with all."""
+
+ALL = "all"
+"""Stands for every tool but `again`."""
 
 TOOLS = {
     tool.name: tool
@@ -79,7 +90,24 @@ TOOLS = {
             "memray",
             _memray_aggregate,
         ),
+        Tool("scalene", "scalene run --memory", "scalene", _scalene, in_child=True),
     )
 }
 
 DEFAULT = ",".join(name for name in TOOLS if name not in ON_DEMAND)
+
+
+def is_peer(name: str) -> bool:
+    """Not memheft, nor a bare run."""
+    return name not in (NONE, AGAIN) and TOOLS[name].package != "memheft"
+
+
+def chosen(names: str, parser: argparse.ArgumentParser) -> list[str]:
+    """The tools that a list with commas names, each once; one that is unknown is an error of usage."""
+    found: list[str] = []
+    for name in names.split(","):
+        found += [tool for tool in TOOLS if tool != AGAIN] if name == ALL else [name]
+    unknown = [name for name in found if name not in TOOLS]
+    if unknown:
+        parser.error(f"unknown tool {unknown[0]!r}: known are {', '.join(TOOLS)}, {ALL}")
+    return list(dict.fromkeys(found))
