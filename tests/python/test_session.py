@@ -126,6 +126,38 @@ print("ok")
     )
 
 
+def test_what_cannot_be_made_destroys_nothing(workplace: Workplace) -> None:
+    """No descriptor to be had: the user's file stays, and no file of ours is left."""
+    run(
+        workplace,
+        """
+import errno, resource
+with open("precious.heft", "wb") as file:
+    file.write(b"precious")
+def start(path):
+    try:
+        _engine.start(path, b"{}", False, "/nowhere/", 0)
+    except OSError as error:
+        return error.errno
+    _engine.stop()
+assert start("precious.heft") == errno.EEXIST
+resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
+taken = []
+try:
+    while True:
+        taken.append(os.open("/dev/null", os.O_RDONLY))
+except OSError as error:
+    assert error.errno == errno.EMFILE
+assert start("precious.heft") == errno.EMFILE and os.path.getsize("precious.heft") == 8
+assert start("new.heft") == errno.EMFILE and not os.path.exists("new.heft")
+os.close(taken.pop())
+assert start("precious.heft") == errno.EEXIST and os.path.getsize("precious.heft") == 8
+assert start("new.heft") is None and os.path.exists("new.heft")
+print("ok")
+""",
+    )
+
+
 def test_tracemalloc_before_and_after(workplace: Workplace) -> None:
     """Whoever stands on top of the hooks when a recording stops keeps them there for the next one."""
     run(
