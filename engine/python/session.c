@@ -84,6 +84,11 @@ PyObject *heft_session_start(PyObject *module, PyObject *args)
     const char *file = path != NULL ? PyBytes_AS_STRING(path) : NULL;
     int fd = create(file, &meta, force != 0, interval, name, &error);
     bool created = error == 0;
+    PyObject *result = fd >= 0 ? PyLong_FromLong(fd) : Py_NewRef(Py_None);
+    if (result == NULL) {
+        PyErr_Clear(); /* below it is an error like the others */
+        error = ENOMEM;
+    }
     if (error == 0 && !heft_boot_prepare())
         error = ENOMEM;
     else if (error == 0 && !heft_recorder_open(name))
@@ -97,9 +102,10 @@ PyObject *heft_session_start(PyObject *module, PyObject *args)
     PyBuffer_Release(&meta);
     Py_DECREF(folder);
     Py_XDECREF(path);
-    if (error != 0)
+    if (error != 0) {
+        Py_XDECREF(result);
         return fail(error, path_object != Py_None ? path_object : NULL);
-    PyObject *result = fd >= 0 ? PyLong_FromLong(fd) : Py_NewRef(Py_None); /* the last request before the recording */
+    }
     heft_recorder_begin();
     heft_hooks_start();
     return result;

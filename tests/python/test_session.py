@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from conftest import Workplace
 
 SETUP = """\
@@ -153,6 +154,44 @@ assert start("new.heft") == errno.EMFILE and not os.path.exists("new.heft")
 os.close(taken.pop())
 assert start("precious.heft") == errno.EEXIST and os.path.getsize("precious.heft") == 8
 assert start("new.heft") is None and os.path.exists("new.heft")
+print("ok")
+""",
+    )
+
+
+def test_no_memory_to_begin_with(workplace: Workplace) -> None:
+    """Whichever request is refused: an exception, no recording, no descriptor left; or a recording."""
+    pytest.importorskip("_testcapi")
+    run(
+        workplace,
+        """
+import _testcapi
+sys.unraisablehook = lambda problem: None  # the interpreter tells of requests refused to itself
+taken = [os.open("/dev/null", os.O_RDONLY) for _ in range(300)]  # small ints are there already
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+def start(refused):
+    _testcapi.set_nomemory(refused, refused + 1)
+    try:
+        return _engine.start(None, b"{}", False, "/nowhere/", 0)
+    except (MemoryError, OSError, RuntimeError):  # the last: the self-test could not look at a stack
+        return None
+    finally:
+        if not _engine.is_on():  # else they stand on top of those that would be put back
+            _testcapi.remove_mem_hooks()
+before, failed = descriptors(), 0
+for refused in range(1, 60):
+    fd = start(refused)
+    if _engine.is_on():
+        assert fd is not None, refused
+        _engine.stop()
+        _testcapi.remove_mem_hooks()
+        os.close(fd)
+    else:
+        assert fd is None, refused
+        failed += 1
+    assert descriptors() == before, refused
+assert failed > 0
 print("ok")
 """,
     )
