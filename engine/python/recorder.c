@@ -357,10 +357,13 @@ void heft_recorder_begin(void)
     rec->regions = heft_regions_in_use() && rec->tree.frames_kept == 0;
     heft_recorder_set_careful();
     rec->ledger.header->state = HEFT_STATE_RUNNING;
+    /* Hooks of an earlier recording may be in place, with threads inside that do not hold the interpreter's lock. */
+    heft_bias_lock(&rec->lock);
+    heft_recorder_tick();
     rec->on = true;
+    heft_bias_unlock(&rec->lock);
     if (rec->interval != 0)
         heft_sampled_begin();
-    heft_recorder_tick();
 }
 
 void heft_recorder_set_careful(void)
