@@ -58,8 +58,8 @@ void heft_bias_lock(heft_bias_t *lock)
     lock->cancel_state = cancel_state;
     __atomic_fetch_or(&lock->attention, HEFT_BIAS_GUEST, __ATOMIC_SEQ_CST);
     fence_everybody(lock);
-    /* the owner is inside for well below a microsecond, unless he has lost his core: to a thread of lower priority
-     * yielding gives nothing */
+    /* the owner is inside for well below a microsecond, unless he makes a system call or has lost his core: to a thread
+     * of lower priority yielding gives nothing */
     for (int i = 0; __atomic_load_n(&lock->busy, __ATOMIC_SEQ_CST); i++) {
         if (i < YIELDS)
             sched_yield();

@@ -17,7 +17,10 @@
  * Where membarrier is missing (old kernels, seccomp filters) attention has FENCED and the owner executes the fence
  * itself.  CAREFUL and WATCHFUL are the user's: they send an owner who looks at `attention` alone to his slow path, the
  * latter perhaps only if something else is true.
- * Not re-entrant for either side.  Nothing in a critical section may block or take another lock. */
+ * Not re-entrant for either side.  A critical section takes no other lock, waits for nobody and does not let go of the
+ * interpreter's lock: who has entered leaves.  Most take well below a microsecond, not all: growing a table,
+ * moving pages of sampled blocks and reading the clock make system calls, and a snapshot copies all of the ledger, tens
+ * of MiB.  An owner who waits for that holds the interpreter's lock all the while. */
 #ifndef HEFT_BASE_BIAS_H
 #define HEFT_BASE_BIAS_H
 

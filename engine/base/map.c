@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The map of map.h:  slots[hash & mask], then the following ones until the key or a free slot is met.
  *
- * Half of the slots are free at least, so a probe ends after 1.5 slots on average.  The hash is one multiplication
- * that folds the upper half of the product back (keys are pairs of small numbers: all the entropy is in few bits). */
+ * Half of the slots are free at least, so a probe ends after 1.5 slots on average, whatever keys a file has: the hash
+ * depends on the process' secret. */
 #include "base/map.h"
 
 #include <stdlib.h>
@@ -14,17 +14,11 @@
 _Static_assert((FIRST_SLOTS & (FIRST_SLOTS - 1)) == 0, "the mask needs a power of two");
 _Static_assert(sizeof(heft_map_slot_t) == 16, "four slots in a cache line");
 
-static inline size_t hash(uint64_t key)
-{
-    uint64_t h = (key ^ key >> 32) * UINT64_C(0x9e3779b97f4a7c15);
-    return (size_t)(h ^ h >> 29);
-}
-
 /* The slot that holds `key`, or the free one where it belongs. */
 static inline heft_map_slot_t *probe(const heft_map_t *map, uint64_t key)
 {
     HEFT_DCHECK(map->used <= map->mask / 2 + 1);
-    for (size_t i = hash(key);; i++) {
+    for (size_t i = (size_t)heft_hash_word(map->secret, key);; i++) {
         heft_map_slot_t *slot = &map->slots[i & map->mask];
         if (!slot->full || slot->key == key)
             return slot;
@@ -34,7 +28,8 @@ static inline heft_map_slot_t *probe(const heft_map_t *map, uint64_t key)
 static HEFT_NOINLINE bool grow(heft_map_t *map)
 {
     size_t n = map->slots == NULL ? FIRST_SLOTS : (map->mask + 1) * 2;
-    heft_map_t bigger = {.slots = calloc(n, sizeof *bigger.slots), .mask = n - 1, .used = map->used};
+    heft_map_t bigger = {
+        .slots = calloc(n, sizeof *bigger.slots), .mask = n - 1, .used = map->used, .secret = heft_hash_secret()};
     if (bigger.slots == NULL)
         return false;
     if (map->slots != NULL) {

@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/hash.h"
+
 typedef struct {
     uint64_t key;
     uint32_t value;
@@ -18,6 +20,7 @@ typedef struct {
     heft_map_slot_t *slots; /* owned; NULL before the first put */
     size_t mask;            /* number of slots - 1 */
     size_t used;
+    heft_secret_t secret; /* of the hash; drawn with the first slots */
 } heft_map_t;
 
 /* An empty map; all zeroes is one as well. */

@@ -76,20 +76,6 @@ static bool make_labels(collapse_t *c)
     return ok && !c->labels.bytes.failed;
 }
 
-static bool has_threads(const heft_view_t *view)
-{
-    const heft_stacks_t *s = view->stacks;
-    uint32_t only = HEFT_PATHS_ALL;
-    for (uint32_t v = 1; v < s->vertex_n; v++) {
-        if (view->self[v].bytes == 0)
-            continue;
-        if (only != HEFT_PATHS_ALL && only != s->vertices[v].thread)
-            return true;
-        only = s->vertices[v].thread;
-    }
-    return false;
-}
-
 static bool write_lines(const collapse_t *c, const heft_paths_t *paths, heft_out_t *out)
 {
     heft_amount_t *amounts = malloc(paths->path_n * sizeof *amounts);
@@ -120,9 +106,10 @@ bool heft_collapsed_write(const heft_view_t *view, const heft_text_t *files, hef
 {
     collapse_t c = {.view = view, .files = files};
     heft_paths_t paths = {0};
-    bool ok = make_labels(&c) &&
-              heft_paths_init(&paths, view->stacks, c.frames, has_threads(view) ? c.threads : NULL, c.parts) &&
-              write_lines(&c, &paths, out);
+    bool ok =
+        make_labels(&c) &&
+        heft_paths_init(&paths, view->stacks, c.frames, heft_view_has_threads(view) ? c.threads : NULL, c.parts) &&
+        write_lines(&c, &paths, out);
     heft_paths_done(&paths);
     heft_texts_done(&c.labels);
     free(c.frames);

@@ -10,13 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static uint64_t hash(const char *p, size_t n)
-{
-    uint64_t h = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
-    for (size_t i = 0; i < n; i++)
-        h = (h ^ (unsigned char)p[i]) * UINT64_C(0x100000001b3);
-    return h;
-}
+#include "base/hash.h"
 
 static bool reserve(heft_texts_t *texts)
 {
@@ -42,7 +36,7 @@ uint32_t heft_texts_end(heft_texts_t *texts, size_t off)
 {
     size_t n = texts->bytes.n - off;
     const char *text = n == 0 ? "" : texts->bytes.ptr + off;
-    uint64_t h = hash(text, n);
+    uint64_t h = heft_hash_bytes(heft_hash_secret(), text, n);
     texts->bytes.failed |= !reserve(texts);
     while (!texts->bytes.failed) {
         bool is_new;

@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "base/compiler.h"
+#include "base/hash.h"
 
 /* What is only needed while building. */
 typedef struct {
@@ -74,18 +75,11 @@ static uint32_t number(build_t *b, heft_map_t *map, uint32_t high, uint32_t low,
 
 /* ---- names and files ---------------------------------------------------------------------------------------- */
 
-static uint64_t hash_text(heft_text_t text)
-{
-    uint64_t h = UINT64_C(0xcbf29ce484222325);
-    for (size_t i = 0; i < text.len; i++)
-        h = (h ^ (unsigned char)text.ptr[i]) * UINT64_C(0x100000001b3);
-    return h;
-}
-
 static uint32_t name_of_text(build_t *b, heft_text_t text)
 {
     heft_stacks_t *s = b->s;
-    for (uint64_t key = hash_text(text);; key = key * 5 + 1) { /* the next key when two texts share one */
+    uint64_t key = heft_hash_bytes(heft_hash_secret(), text.ptr, text.len);
+    for (;; key++) { /* the next key when two texts share one */
         bool is_new;
         uint32_t n = number(b, &b->name_of_hash, (uint32_t)(key >> 32), (uint32_t)key, &s->name_n, &is_new);
         if (b->failed)

@@ -105,6 +105,18 @@ bool heft_view_init(heft_view_t *view, const heft_stacks_t *stacks, const heft_v
     return ok;
 }
 
+bool heft_view_has_threads(const heft_view_t *view)
+{
+    const heft_stacks_t *s = view->stacks;
+    uint32_t n = 0, without = 0;
+    for (uint32_t v = s->vertices[0].first; v != 0; v = s->vertices[v].next) {
+        bool is_empty = heft_amount_is_zero(view->under[v]);
+        n += heft_stacks_is_base(s, v) && !is_empty;
+        without |= !heft_stacks_is_base(s, v) && !is_empty;
+    }
+    return n + without > 1;
+}
+
 void heft_view_done(heft_view_t *view)
 {
     free(view->self);

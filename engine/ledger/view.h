@@ -50,6 +50,10 @@ typedef struct {
 bool heft_view_init(heft_view_t *view, const heft_stacks_t *stacks, const heft_view_options_t *options);
 void heft_view_done(heft_view_t *view);
 
+/* Are there several threads that allocated, be it blocks of no bytes?  What belongs to none counts as one more.  Then
+ * trees and stacks begin with the thread. */
+bool heft_view_has_threads(const heft_view_t *view);
+
 static inline uint8_t heft_view_file(const heft_view_t *view, uint32_t vertex)
 {
     const heft_stacks_t *s = view->stacks;

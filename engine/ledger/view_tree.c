@@ -45,19 +45,6 @@ static uint64_t rank_of(const heft_stacks_t *s, uint32_t v)
     return vertex->part == HEFT_NONE ? UINT64_C(1) << 32 | vertex->thread : UINT64_C(2) << 32 | vertex->part;
 }
 
-/* Are there several threads that allocated?  Then each has a row.  What belongs to none counts as one more. */
-static bool has_threads(const heft_view_t *view)
-{
-    const heft_stacks_t *s = view->stacks;
-    uint32_t n = 0, without = 0;
-    for (uint32_t v = s->vertices[0].first; v != 0; v = s->vertices[v].next) {
-        bool is_empty = heft_amount_is_zero(view->under[v]);
-        n += heft_stacks_is_base(s, v) && !is_empty;
-        without |= !heft_stacks_is_base(s, v) && !is_empty;
-    }
-    return n + without > 1;
-}
-
 /* ---- from the outside in ------------------------------------------------------------------------------------- */
 
 typedef struct {
@@ -83,7 +70,7 @@ static uint32_t collect(const heft_view_t *view, uint32_t v, bool threads, sibli
 static void write_out(const heft_view_t *view, heft_branches_t *tree, todo_t *todo, sibling_t *siblings)
 {
     const heft_stacks_t *s = view->stacks;
-    bool threads = has_threads(view);
+    bool threads = heft_view_has_threads(view);
     uint32_t todo_n = 0;
     todo[todo_n++] = (todo_t){0, 0};
     while (todo_n > 0) {
@@ -296,7 +283,7 @@ static bool write_rows(inverted_t *t, heft_branches_t *tree)
 
 static bool inside_out(const heft_view_t *view, heft_branches_t *tree)
 {
-    inverted_t t = {.view = view, .threads = has_threads(view)};
+    inverted_t t = {.view = view, .threads = heft_view_has_threads(view)};
     t.items = malloc(view->stacks->vertex_n * sizeof *t.items);
     bool ok = t.items != NULL && open_rows(&t) && write_rows(&t, tree);
     free(t.items);

@@ -84,6 +84,25 @@ static int engine_exec(PyObject *module)
     return heft_watch_add_types(module);
 }
 
+static int engine_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    const heft_module_state_t *state = PyModule_GetState(module);
+    Py_VISIT(state->snapshot_type);
+    return 0;
+}
+
+static int engine_clear(PyObject *module)
+{
+    heft_module_state_t *state = PyModule_GetState(module);
+    Py_CLEAR(state->snapshot_type);
+    return 0;
+}
+
+static void engine_free(void *module)
+{
+    engine_clear(module);
+}
+
 static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, (void *)engine_exec},
 #if PY_VERSION_HEX >= 0x030C0000
@@ -93,8 +112,15 @@ static PyModuleDef_Slot slots[] = {
 };
 
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, .m_name = "memheft._engine", .m_doc = "memheft's engine.", .m_methods = methods,
+    .m_base = PyModuleDef_HEAD_INIT,
+    .m_name = "memheft._engine",
+    .m_doc = "memheft's engine.",
+    .m_size = sizeof(heft_module_state_t),
+    .m_methods = methods,
     .m_slots = slots,
+    .m_traverse = engine_traverse,
+    .m_clear = engine_clear,
+    .m_free = engine_free,
 };
 
 PyMODINIT_FUNC PyInit__engine(void);

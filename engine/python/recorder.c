@@ -140,11 +140,12 @@ HEFT_COLD heft_thread_state_t *heft_recorder_thread(PyThreadState *ts)
     uint32_t i = (uint32_t)(((uintptr_t)ts >> 4) * 0x9E3779B1u >> 8) % THREAD_STATES;
     for (uint32_t n = 0; n < 64; n++, i = (i + 1) % THREAD_STATES) {
         heft_thread_state_t *thread = &heft_rec.threads[i];
-        if (thread->ts == ts && thread->ts_id == ts->id)
+        if (thread->ts == ts && thread->ts_id == ts->id && thread->interp_id == ts->interp->id)
             return thread;
         if (thread->ts == NULL || thread->ts == ts) {
             uint32_t root = new_root(ts);
             *thread = (heft_thread_state_t){.ts = ts, .ts_id = ts->id, .node = root, .root = root};
+            thread->interp_id = ts->interp->id;
             thread->renames = is_named_by_python(root) ? RENAMES : 0;
             return thread;
         }
@@ -356,10 +357,13 @@ void heft_recorder_begin(void)
     rec->regions = heft_regions_in_use() && rec->tree.frames_kept == 0;
     heft_recorder_set_careful();
     rec->ledger.header->state = HEFT_STATE_RUNNING;
+    /* Hooks of an earlier recording may be in place, with threads inside that do not hold the interpreter's lock. */
+    heft_bias_lock(&rec->lock);
+    heft_recorder_tick();
     rec->on = true;
+    heft_bias_unlock(&rec->lock);
     if (rec->interval != 0)
         heft_sampled_begin();
-    heft_recorder_tick();
 }
 
 void heft_recorder_set_careful(void)

@@ -28,8 +28,10 @@ typedef struct {
     uint32_t node;    /* root of its stacks: `root`, or the node of the region that it is in */
     uint32_t renames; /* looks at its name still to come */
     PyThreadState *ts;
-    uint64_t ts_id; /* tells a new thread state from an old one at the same address */
-    uint32_t root;  /* its thread's node */
+    /* Tell a new thread state from an old one at the same address; the first number is unique in its interpreter. */
+    uint64_t ts_id;
+    int64_t interp_id;
+    uint32_t root; /* its thread's node */
 } __attribute__((aligned(64))) heft_thread_state_t;
 
 typedef struct {

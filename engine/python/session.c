@@ -26,7 +26,8 @@ static PyObject *fail(int error, PyObject *path)
     return path != NULL ? PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, path) : PyErr_SetFromErrno(PyExc_OSError);
 }
 
-/* Make the empty recording; the descriptor of one in memory, or -1.  `name` receives the path to attach to. */
+/* Make the empty recording; the descriptor of one in memory, or -1.  `name` receives the path to attach to.  On an
+ * error there is no file that was not there before. */
 static int create(const char *path, const Py_buffer *meta, bool force, uint64_t interval, char name[PATH_MAX],
                   int *error)
 {
@@ -82,6 +83,12 @@ PyObject *heft_session_start(PyObject *module, PyObject *args)
     }
     const char *file = path != NULL ? PyBytes_AS_STRING(path) : NULL;
     int fd = create(file, &meta, force != 0, interval, name, &error);
+    bool created = error == 0;
+    PyObject *result = fd >= 0 ? PyLong_FromLong(fd) : Py_NewRef(Py_None);
+    if (result == NULL) {
+        PyErr_Clear(); /* below it is an error like the others */
+        error = ENOMEM;
+    }
     if (error == 0 && !heft_boot_prepare())
         error = ENOMEM;
     else if (error == 0 && !heft_recorder_open(name))
@@ -90,14 +97,15 @@ PyObject *heft_session_start(PyObject *module, PyObject *args)
         memcpy(heft_rec.own_folder, PyBytes_AS_STRING(folder), (size_t)PyBytes_GET_SIZE(folder) + 1);
     else if (fd >= 0)
         close(fd);
-    else if (file != NULL && error != EEXIST)
+    else if (file != NULL && created)
         unlink(file); /* made just now, and of no use */
     PyBuffer_Release(&meta);
     Py_DECREF(folder);
     Py_XDECREF(path);
-    if (error != 0)
+    if (error != 0) {
+        Py_XDECREF(result);
         return fail(error, path_object != Py_None ? path_object : NULL);
-    PyObject *result = fd >= 0 ? PyLong_FromLong(fd) : Py_NewRef(Py_None); /* the last request before the recording */
+    }
     heft_recorder_begin();
     heft_hooks_start();
     return result;

@@ -90,10 +90,8 @@ static bool take(heft_copy_t *copy, long number)
 
 static HeftSnapshot *new_snapshot(PyObject *module)
 {
-    PyObject *type = PyObject_GetAttrString(module, "Snapshot");
-    PyObject *self = type != NULL ? PyType_GenericAlloc((PyTypeObject *)type, 0) : NULL;
-    Py_XDECREF(type);
-    return (HeftSnapshot *)self;
+    const heft_module_state_t *state = PyModule_GetState(module);
+    return (HeftSnapshot *)PyType_GenericAlloc((PyTypeObject *)state->snapshot_type, 0);
 }
 
 PyObject *heft_snapshot_take(PyObject *module, PyObject *object)
@@ -150,8 +148,7 @@ static PyType_Spec snapshot_spec = {
 
 int heft_snapshot_add_type(PyObject *module)
 {
-    PyObject *type = PyType_FromModuleAndSpec(module, &snapshot_spec, NULL);
-    int status = type == NULL ? -1 : PyModule_AddObjectRef(module, "Snapshot", type);
-    Py_XDECREF(type);
-    return status;
+    heft_module_state_t *state = PyModule_GetState(module);
+    state->snapshot_type = PyType_FromModuleAndSpec(module, &snapshot_spec, NULL);
+    return state->snapshot_type == NULL ? -1 : PyModule_AddObjectRef(module, "Snapshot", state->snapshot_type);
 }

@@ -13,6 +13,11 @@ PyObject *heft_snapshot_take(PyObject *module, PyObject *number);
 /* Bytes of memory that living snapshots hold.  Needs no lock. */
 size_t heft_snapshot_bytes(void);
 
+/* The module's state: the types that its functions make objects of, whatever its attributes are by now. */
+typedef struct {
+    PyObject *snapshot_type; /* owned; NULL before the module is complete */
+} heft_module_state_t;
+
 int heft_snapshot_add_type(PyObject *module);
 
 #endif

@@ -27,6 +27,10 @@ static bool refused(void)
 
 static bool append_number(heft_arrow_t *table, PyObject *cell)
 {
+    if (!PyLong_Check(cell)) { /* nor what can be made one: __index__ is code of its own, which may change the list */
+        PyErr_Format(PyExc_TypeError, "a column of numbers holds %R", cell);
+        return false;
+    }
     long long value = PyLong_AsLongLong(cell);
     if (value == -1 && PyErr_Occurred())
         return false;
@@ -76,11 +80,16 @@ static bool append_column(heft_arrow_t *table, PyObject *column, Py_ssize_t *row
         return refused();
     bool ok = true;
     for (Py_ssize_t i = 0; ok && i < *rows && i < PyList_GET_SIZE(cells); i++) {
-        PyObject *cell = PyList_GET_ITEM(cells, i);
+        PyObject *cell = Py_NewRef(PyList_GET_ITEM(cells, i));
         if (cell == Py_None)
             ok = heft_arrow_append_null(table) || refused();
         else
             ok = is_text ? append_text(table, cell) : append_number(table, cell);
+        Py_DECREF(cell);
+    }
+    if (ok && PyList_GET_SIZE(cells) != *rows) { /* by a finalizer that the collector ran */
+        PyErr_SetString(PyExc_ValueError, "a column was changed while it was read");
+        return false;
     }
     return ok;
 }

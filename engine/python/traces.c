@@ -47,7 +47,9 @@ static bool hides_results(void)
 static int see_object(PyObject *object, PyRefTracerEvent event, void *unused)
 {
     (void)unused;
-    if (event == PyRefTracer_CREATE && is_tracing() && !(heft_rec.hides && hides_results()))
+    /* not is_tracing(): a system call for each object; in a forked child `on` is false, until it records itself */
+    bool tracing = heft_rec.on && heft_rec.tree.frames_kept != 0;
+    if (event == PyRefTracer_CREATE && tracing && !(heft_rec.hides && hides_results()))
         heft_hooks_reuse((char *)object - _PyType_PreHeaderSize(Py_TYPE(object)));
     return 0;
 }

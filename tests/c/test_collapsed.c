@@ -70,6 +70,28 @@ static void test_alike(void **state)
     close_recording(&o);
 }
 
+/* Threads are shown where the tree shows them: also if another one has but blocks of no bytes. */
+static void test_threads(void **state)
+{
+    (void)state;
+    opened_t o;
+    recording_init(&o.r);
+    uint32_t threads[] = {recording_thread(&o.r, "MainThread"), recording_thread(&o.r, "Thread-1")};
+    uint32_t code = recording_code(&o.r, "f.py", "f", "m", 0);
+    recording_alloc(&o.r, recording_frame(&o.r, threads[0], code, 3), 5, 1);
+    recording_alloc(&o.r, recording_frame(&o.r, threads[1], code, 3), 0, 1);
+    open_recording(&o);
+    heft_branches_t tree;
+    const heft_view_t *view = &o.views[HEFT_MOMENT_TOTAL];
+    assert_true(heft_view_tree(view, false, &tree));
+    assert_int_equal(tree.branch_n, 5);
+    assert_true(heft_view_has_threads(view));
+    heft_branches_done(&tree);
+    check(view, NULL, "thread MainThread (4711);f (f.py:3) 5\n");
+    assert_false(heft_view_has_threads(&o.views[HEFT_MOMENT_TEMPORARY]));
+    close_recording(&o);
+}
+
 /* Regions are frames below the thread, if that is one. */
 static void test_regions(void **state)
 {
@@ -143,10 +165,8 @@ static void test_random(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_example),
-        cmocka_unit_test(test_alike),
-        cmocka_unit_test(test_regions),
-        cmocka_unit_test(test_random),
+        cmocka_unit_test(test_example), cmocka_unit_test(test_alike),  cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_regions), cmocka_unit_test(test_random),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

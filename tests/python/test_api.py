@@ -937,6 +937,54 @@ def test_columns_that_are_none() -> None:
     for columns, error in wrong:
         with pytest.raises(error):
             _engine.arrow_stream(columns)
+
+    class Shrinks:
+        def __index__(self) -> int:
+            cells.clear()
+            return 1
+
+    cells: list[Any] = [Shrinks() for _ in range(100)]
+    with pytest.raises(TypeError):
+        _engine.arrow_stream([("n", "int64", cells)])
+    assert len(cells) == 100
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="the collector runs between instructions only")
+def test_a_column_that_shrinks_while_it_is_read() -> None:
+    """A finalizer empties it, at one of the requests that reading a lone surrogate takes."""
+    from memheft import _engine
+
+    class Empties:
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            cells.clear()
+
+    usual, emptied = gc.get_threshold(), 0
+    for requests in range(12):
+        cells = ["\udc80"] * 100
+        columns: Any = [("n", "int64", list(range(100))), ("t", "utf8", cells)]
+        gc.collect()
+        gc.disable()
+        Empties()
+        refused = False
+        gc.set_threshold(gc.get_count()[0] + requests)
+        gc.enable()
+        try:
+            _engine.arrow_stream(columns)
+        except ValueError:
+            refused = True
+        finally:
+            gc.set_threshold(*usual)
+        assert refused == (not cells)
+        emptied += refused
+    assert emptied > 0
+
+
+def test_tables_never_read() -> None:
+    from memheft import _engine
+
     for _ in range(100):
         texts: list[str | None] = ["text"] * 1000
         _engine.arrow_stream([("t", "utf8", texts)])  # never read: freed with the capsule

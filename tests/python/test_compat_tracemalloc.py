@@ -344,3 +344,37 @@ print("ok")
     workplace.write("app.py", program)
     result = workplace.python("app.py", environment={"MEMHEFT_CHECK": "1"})
     assert (result.code, result.out, result.err) == (0, "ok\n", "")
+
+
+def test_no_system_call_for_an_object(workplace: Workplace) -> None:
+    """Whoever asks for the process' number while objects are made of free lists is ended by the kernel."""
+    program = """
+import ctypes, os, struct
+from memheft.compat import tracemalloc
+libc = ctypes.CDLL(None)
+def no_getpid():
+    load_number = struct.pack("HBBI", 0x20, 0, 0, 0)
+    is_getpid = struct.pack("HBBI", 0x15, 0, 1, 39)
+    kill, allow = struct.pack("HBBI", 0x06, 0, 0, 0x80000000), struct.pack("HBBI", 0x06, 0, 0, 0x7FFF0000)
+    steps = ctypes.create_string_buffer(load_number + is_getpid + kill + allow)
+    rules = struct.pack("HxxxxxxP", 4, ctypes.addressof(steps))
+    assert libc.prctl(38, 1, 0, 0, 0) == 0  # no new privileges, without which nobody may filter
+    if libc.prctl(22, 2, rules) != 0:  # a filter of system calls
+        os._exit(3)
+def work():
+    kept = []
+    for i in range(5000):
+        kept = [(i, i), [i], {i: i}, float(i)]
+    return kept
+work()
+tracemalloc.start()
+work()
+no_getpid()
+work()
+os._exit(0)
+"""
+    workplace.write("app.py", program)
+    result = workplace.python("app.py")
+    if result.code == 3:
+        pytest.skip("system calls cannot be filtered here")
+    assert (result.code, result.err) == (0, "")

@@ -290,3 +290,31 @@ for thread in threads:
     size, blocks = recorded.at("kept")
     assert blocks == 5001
     assert 8 * 5000 <= size - 5000 * (800 + HEAD) < 8 * 6000
+
+
+def test_sub_interpreters_one_after_the_other(workplace: Workplace) -> None:
+    """Sooner or later one has the addresses and numbers of the one before, and belongs to another thread."""
+    text = (
+        INTERPRETERS
+        + """\
+import json
+ids = []
+def work():
+    ids.append(threading.get_native_id())
+    interpreters.destroy(run(create(False), "kept = [bytes(1_000_000) for _ in range(10)]"))
+for _ in range(6):
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+with open("ids.json", "w") as file:
+    json.dump(ids, file)
+"""
+    )
+    recorded = tools.record(workplace, text)
+    ids = json.loads((workplace.folder / "ids.json").read_text())
+    sizes: dict[int, int] = {}
+    for (_, native), (size, _) in recorded.threads("total").items():
+        sizes[native] = sizes.get(native, 0) + size
+    assert len(ids) == 6
+    for native in ids:
+        assert 10_000_000 < sizes.get(native, 0) < 15_000_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from conftest import Workplace
 
 SETUP = """\
@@ -121,6 +122,76 @@ _engine.start(os.path.abspath("x.heft"), b"{}", True, "/nowhere/", 0)
 kept = inner()
 _engine.stop()
 assert _engine.Recording("x.heft").totals["live_blocks"] >= 1000
+print("ok")
+""",
+    )
+
+
+def test_what_cannot_be_made_destroys_nothing(workplace: Workplace) -> None:
+    """No descriptor to be had: the user's file stays, and no file of ours is left."""
+    run(
+        workplace,
+        """
+import errno, resource
+with open("precious.heft", "wb") as file:
+    file.write(b"precious")
+def start(path):
+    try:
+        _engine.start(path, b"{}", False, "/nowhere/", 0)
+    except OSError as error:
+        return error.errno
+    _engine.stop()
+assert start("precious.heft") == errno.EEXIST
+resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
+taken = []
+try:
+    while True:
+        taken.append(os.open("/dev/null", os.O_RDONLY))
+except OSError as error:
+    assert error.errno == errno.EMFILE
+assert start("precious.heft") == errno.EMFILE and os.path.getsize("precious.heft") == 8
+assert start("new.heft") == errno.EMFILE and not os.path.exists("new.heft")
+os.close(taken.pop())
+assert start("precious.heft") == errno.EEXIST and os.path.getsize("precious.heft") == 8
+assert start("new.heft") is None and os.path.exists("new.heft")
+print("ok")
+""",
+    )
+
+
+def test_no_memory_to_begin_with(workplace: Workplace) -> None:
+    """Whichever request is refused: an exception, no recording, no descriptor left; or a recording."""
+    pytest.importorskip("_testcapi")
+    run(
+        workplace,
+        """
+import _testcapi
+sys.unraisablehook = lambda problem: None  # the interpreter tells of requests refused to itself
+taken = [os.open("/dev/null", os.O_RDONLY) for _ in range(300)]  # small ints are there already
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+def start(refused):
+    _testcapi.set_nomemory(refused, refused + 1)
+    try:
+        return _engine.start(None, b"{}", False, "/nowhere/", 0)
+    except (MemoryError, OSError, RuntimeError):  # the last: the self-test could not look at a stack
+        return None
+    finally:
+        if not _engine.is_on():  # else they stand on top of those that would be put back
+            _testcapi.remove_mem_hooks()
+before, failed = descriptors(), 0
+for refused in range(1, 60):
+    fd = start(refused)
+    if _engine.is_on():
+        assert fd is not None, refused
+        _engine.stop()
+        _testcapi.remove_mem_hooks()
+        os.close(fd)
+    else:
+        assert fd is None, refused
+        failed += 1
+    assert descriptors() == before, refused
+assert failed > 0
 print("ok")
 """,
     )

@@ -192,6 +192,17 @@ def test_another_process_makes_it(workplace: Workplace) -> None:
     assert not (workplace.folder / "b.heft").exists()
 
 
+def test_its_type_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands in the engine's namespace may be anything by now."""
+    from memheft import _engine
+
+    with memheft.record() as recording:
+        kept = work()
+        monkeypatch.delattr(_engine, "Snapshot")
+        assert blocks_of(recording.snapshot()) in (N, N + 1)
+    assert len(kept) == N
+
+
 def test_it_is_stopped_meanwhile() -> None:
     over = threading.Event()
     taken: list[memheft.Recording] = []
