@@ -16,7 +16,7 @@ import stat
 import sys
 
 from memheft import note
-from memheft.program import DEFAULT_NAME, MAGIC, Program, interval_of, scripts_folder
+from memheft.program import DEFAULT_NAME, MAGIC, Program, interval_of, recording_file, scripts_folder
 
 TYPE_CHECKING = False  # as in typing, without importing it
 if TYPE_CHECKING:
@@ -66,12 +66,15 @@ def start() -> None:
         return
     try:
         settings = Settings(text)
-        path = this.recording_file(settings.path)
+        path = recording_file(settings.path, this.file_label)
     except ValueError as error:
         _complain(f"MEMHEFT: {error}")
         return
     except OSError as error:
-        _complain(f"the current folder does not exist any more ({error.strerror})")
+        if error.filename is None:
+            _complain(f"the current folder does not exist any more ({error.strerror})")
+        else:
+            _complain(f"cannot create {error.filename}: {error.strerror}")
         return
     reason = _engine.supported()
     if reason is not None:

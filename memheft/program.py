@@ -6,6 +6,7 @@ is imported here, each of them pays for: as little as can be.
 
 from __future__ import annotations
 
+import errno
 import os
 import site
 import stat
@@ -93,18 +94,6 @@ class Program:
         """Its description."""
         return meta_of(self.argv, self.kind, self.label, self.code, sys.executable or "")
 
-    def recording_file(self, path: str, number: int = 1) -> str:
-        """Where its recording goes, absolute; raises ValueError for a field that is none."""
-
-        def unknown(word: str) -> str:
-            raise ValueError(f"the name of a recording knows {{pid}}, {{script}} and {{n}}, but no {word}")
-
-        label = self.file_label.replace(os.sep, "-")
-        fields = {"pid": str(os.getpid()), "script": label, "n": str(number)}
-        if os.path.isdir(path):
-            path = os.path.join(path, DEFAULT_NAME)
-        return os.path.abspath(fill(path, fields, unknown))
-
 
 def stem_of(script: str) -> str:
     """A script's name without its ending."""
@@ -171,6 +160,27 @@ def _unique(folders: list[str]) -> list[str]:
 
 
 # -- its recording's name ----------------------------------------------------------------------------------
+
+
+def recording_file(path: str, label: str, number: int = 1) -> str:
+    """Where a recording of the program `label` goes, absolute: `path` filled in, or a name in it, a folder.
+
+    `number` is its {n}, 1 where a program is recorded as a whole. Raises ValueError for a field that is none,
+    NotADirectoryError or FileNotFoundError if the path ends in a / and is no folder, and OSError without a
+    file's name if it is relative to a current folder that was removed.
+    """
+
+    def unknown(word: str) -> str:
+        raise ValueError(f"the name of a recording knows {{pid}}, {{script}} and {{n}}, but no {word}")
+
+    fields = {"pid": str(os.getpid()), "script": label.replace(os.sep, "-"), "n": str(number)}
+    filled = fill(path, fields, unknown)
+    if os.path.isdir(filled):
+        filled = os.path.join(filled, fill(DEFAULT_NAME, fields, unknown))
+    elif filled.endswith(os.sep):
+        code = errno.ENOTDIR if os.path.exists(filled.rstrip(os.sep)) else errno.ENOENT
+        raise OSError(code, os.strerror(code), filled)
+    return os.path.abspath(filled)
 
 
 def fill(text: str, fields: dict[str, str], otherwise: Callable[[str], str]) -> str:

@@ -88,6 +88,8 @@ def test_off(workplace: Workplace, settings: str) -> None:
         ("path=", "path needs a name"),
         ("path={rank}.heft", "no {rank}"),
         ("path=no/such/x.heft", "No such file or directory"),
+        ("path=none/", "cannot create none/: No such file or directory"),
+        ("path=app.py/", "cannot create app.py/: Not a directory"),
     ],
 )
 def test_settings_that_make_no_sense(workplace: Workplace, settings: str, said: str) -> None:

@@ -48,6 +48,10 @@ def one_error(workplace: Workplace, *words: str, code: int, says: str, **options
         (["-qo", "some.heft", "app.py"], r"some\.heft"),
         (["-o", "folder", "app.py"], r"folder/app\.\d+\.heft"),
         (["-o", "folder/", "-c", "pass"], r"folder/command\.\d+\.heft"),
+        (["-o", "{script}-{n}.heft", "app.py"], r"app-1\.heft"),
+        (["a{pid}.py"], r"a\{pid\}\.\d+\.heft"),
+        (["-o", "{script}", "folder/tool.py"], r"tool"),
+        (["-o", "{script}", "sub/folder"], r"folder/folder\.\d+\.heft"),
         (["-qc", "pass"], r"command\.\d+\.heft"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -56,7 +60,9 @@ def test_name(workplace: Workplace, target: list[str], name: str) -> None:
     workplace.write("app.py", "import os; os.chdir('/')")
     workplace.write("sub/tool", "pass")
     workplace.write("pkg/mod.py", "pass")
-    (workplace.folder / "folder").mkdir()
+    workplace.write("a{pid}.py", "pass")
+    workplace.write("folder/tool.py", "pass")
+    workplace.write("sub/folder", "pass")
     before = {path for path in workplace.folder.rglob("*") if "__pycache__" not in str(path)}
     result = workplace.memheft("run", *target)
     assert result.code == 0, result.err
@@ -103,7 +109,7 @@ def test_usage_errors(workplace: Workplace) -> None:
         (["-Z", "app.py"], "unknown option -Z"),
         (["--unknown", "app.py"], "--unknown"),
         (["-o"], "expected one argument"),
-        (["-o", "{host}.heft", "app.py"], "{host}"),
+        (["-o", "{host}.heft", "app.py"], "-o: the name of a recording knows {pid}, {script} and {n}, but"),
         (["-o", "a|b.heft", "app.py"], "|"),
         (["-o", "", "app.py"], "-o needs"),
     ]:
