@@ -105,6 +105,7 @@ def main(args: Sequence[str]) -> int:
     from memheft.views.diff_tree import Tree
     from memheft.views.matching import Matching
     from memheft.views.progress import Progress
+    from memheft.views.stdout import stdout
 
     gc.disable()  # millions of tuples, none of them garbage
     with Progress("comparing the recordings"):
@@ -137,8 +138,7 @@ def main(args: Sequence[str]) -> int:
         _end(paper, (before, after), views, table, same)
     if judged is None or not judged["exceeded"]:
         return 0
-    if sys.stdout is not None:
-        sys.stdout.flush()
+    stdout().flush()
     if sys.stderr is not None:
         print(f"memheft: {judged['message']}", file=sys.stderr)
     return EXIT_BUDGET

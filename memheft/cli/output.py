@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 from collections.abc import Iterable
 
 from memheft.cli.errors import HeftError, UsageError
+from memheft.views.stdout import stdout
 
 STDOUT = "-"
 RECORDING = b"\x89HEFT\r\n\x1a"
@@ -47,12 +47,11 @@ def save(path: str, pieces: Iterable[bytes], force: bool) -> None:
 
 
 def write(pieces: Iterable[bytes], is_binary: bool) -> None:
-    """Write to stdout."""
-    if sys.stdout is None:
-        return
-    if is_binary and sys.stdout.isatty():
+    """Write to stdout; raises OSError if there is none."""
+    out = stdout()
+    if is_binary and out.isatty():
         raise UsageError("this format is not for a terminal", "name a file with -o")
-    sys.stdout.buffer.writelines(pieces)
+    out.buffer.writelines(pieces)
 
 
 def _rename(temporary: str, target: str, force: bool) -> None:

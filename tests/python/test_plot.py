@@ -591,7 +591,7 @@ def test_png() -> None:
 
 
 def test_running_and_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stdout without a terminal's encoding, or none at all, gets plain characters."""
+    """A stdout without a terminal's encoding gets plain characters; without any, nothing can be drawn."""
     from memheft.views.paper import Paper
 
     monkeypatch.delenv("TERM", raising=False)
@@ -599,4 +599,5 @@ def test_running_and_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
         assert Paper().draws_blocks == blocks
     monkeypatch.setattr(sys, "stdout", None)
-    assert not Paper().draws_blocks
+    with pytest.raises(OSError, match="stdout is closed"):
+        Paper()
