@@ -7,10 +7,10 @@ import os
 from collections.abc import Iterable
 
 from memheft.cli.errors import HeftError, UsageError
+from memheft.program import MAGIC
 from memheft.views.stdout import stdout
 
 STDOUT = "-"
-RECORDING = b"\x89HEFT\r\n\x1a"
 HINT = "choose another with -o"
 
 
@@ -19,8 +19,10 @@ def check(path: str, force: bool) -> None:
     if os.path.isfile(path):
         if not force:
             raise _exists(path)
-        if _begins_with(path, RECORDING):
+        if _is_recording(path):
             raise UsageError(f"{path} is a recording", "choose another name with -o", code="exists")
+    if os.path.isdir(path):
+        raise UsageError(f"{path} is a folder", "choose another name with -o", code="exists")
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
         what = "is not a folder" if os.path.exists(folder) else "does not exist"
@@ -75,10 +77,10 @@ def _remove(path: str) -> None:
         pass
 
 
-def _begins_with(path: str, magic: bytes) -> bool:
+def _is_recording(path: str) -> bool:
     try:
         with open(path, "rb") as file:
-            return file.read(len(magic)) == magic
+            return file.read(len(MAGIC)) == MAGIC
     except OSError:
         return False
 
