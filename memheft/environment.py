@@ -4,17 +4,19 @@
 
 memheft.pth imports us from the folder it lies in, and takes everything that was imported here out of
 sys.modules again. Nobody watches such a program: the engine seals the recording at its exit, and says where
-it is. Children that find the variable in their environment record themselves, into files of their own.
+it is. Children that find the variable in their environment record themselves, into files of their own; they
+say nothing of it, as what they print may be read by the program that started them.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 
 from memheft import note
-from memheft.program import DEFAULT_NAME, Program, interval_of, scripts_folder
+from memheft.program import DEFAULT_NAME, MAGIC, Program, interval_of, recording_file, scripts_folder
 
 TYPE_CHECKING = False  # as in typing, without importing it
 if TYPE_CHECKING:
@@ -64,12 +66,15 @@ def start() -> None:
         return
     try:
         settings = Settings(text)
-        path = this.recording_file(settings.path)
+        path = recording_file(settings.path, this.file_label)
     except ValueError as error:
         _complain(f"MEMHEFT: {error}")
         return
     except OSError as error:
-        _complain(f"the current folder does not exist any more ({error.strerror})")
+        if error.filename is None:
+            _complain(f"the current folder does not exist any more ({error.strerror})")
+        else:
+            _complain(f"cannot create {error.filename}: {error.strerror}")
         return
     reason = _engine.supported()
     if reason is not None:
@@ -80,15 +85,46 @@ def start() -> None:
     except OSError as error:
         _complain(f"cannot create {path}: {error.strerror}")
         return
-    if not _engine.boot(path, None if settings.quiet else _hint(path)):
+    is_quiet = settings.quiet or _is_within_a_recording()
+    if not _engine.boot(path, None if is_quiet else _hint(path)):
         os.unlink(path)
-    elif not settings.quiet and not note.is_of_caller():
+    elif not is_quiet:
         note.write(path)
 
 
 def _is_memheft(this: Program) -> bool:
     """The command `memheft` is not what somebody wants to record; what it runs is recorded by it."""
     return this.kind in ("module", "command") and this.label == "memheft"
+
+
+def _is_within_a_recording() -> bool:
+    """Say whether a process that has started this one, directly or not, is being recorded."""
+    return note.is_of_caller() or any(map(_is_recorded, note.callers()))
+
+
+_HIGH = 960  # where the engine keeps its descriptors, or just below the limit of open files if that is lower
+_LOOKED_AT = 8  # of a program that has thousands open, only those near to it
+
+
+def _is_recorded(pid: int) -> bool:
+    """Say whether a process holds the file of a recording open, as one that is recorded does."""
+    folder = f"/proc/{pid}/fd"
+    try:
+        numbers = sorted(map(int, os.listdir(folder)), key=lambda number: abs(number - _HIGH))
+    except (OSError, ValueError):  # another user's, or gone
+        return False
+    return any(_is_recording(f"{folder}/{number}") for number in numbers[:_LOOKED_AT])
+
+
+def _is_recording(link: str) -> bool:
+    try:
+        # One in memory is no sign: it is kept open when it is over, too.
+        if os.readlink(link).startswith("/memfd:") or not stat.S_ISREG(os.stat(link).st_mode):
+            return False
+        with open(link, "rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
 
 
 def _create(path: str, meta: bytes, interval: int) -> str:

@@ -61,7 +61,7 @@ def read() -> tuple[str | None, str]:
 def is_of_caller() -> bool:
     """Say whether what was last recorded is a process that has started this one, directly or not."""
     path, _, pid = _fields()
-    return pid.isdecimal() and int(pid) in _callers() and os.path.exists(path)
+    return pid.isdecimal() and int(pid) in callers() and os.path.exists(path)
 
 
 def _fields() -> list[str]:
@@ -76,7 +76,8 @@ def _fields() -> list[str]:
     return ["", "", ""]
 
 
-def _callers() -> Iterator[int]:
+def callers() -> Iterator[int]:
+    """The processes that have started this one, the nearest first."""
     pid = os.getppid()
     while pid > 0:
         yield pid

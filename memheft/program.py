@@ -6,6 +6,7 @@ is imported here, each of them pays for: as little as can be.
 
 from __future__ import annotations
 
+import errno
 import os
 import site
 import stat
@@ -93,18 +94,6 @@ class Program:
         """Its description."""
         return meta_of(self.argv, self.kind, self.label, self.code, sys.executable or "")
 
-    def recording_file(self, path: str, number: int = 1) -> str:
-        """Where its recording goes, absolute; raises ValueError for a field that is none."""
-
-        def unknown(word: str) -> str:
-            raise ValueError(f"the name of a recording knows {{pid}}, {{script}} and {{n}}, but no {word}")
-
-        label = self.file_label.replace(os.sep, "-")
-        fields = {"pid": str(os.getpid()), "script": label, "n": str(number)}
-        if os.path.isdir(path):
-            path = os.path.join(path, DEFAULT_NAME)
-        return os.path.abspath(fill(path, fields, unknown))
-
 
 def stem_of(script: str) -> str:
     """A script's name without its ending."""
@@ -173,6 +162,27 @@ def _unique(folders: list[str]) -> list[str]:
 # -- its recording's name ----------------------------------------------------------------------------------
 
 
+def recording_file(path: str, label: str, number: int = 1) -> str:
+    """Where a recording of the program `label` goes, absolute: `path` filled in, or a name in it, a folder.
+
+    `number` is its {n}, 1 where a program is recorded as a whole. Raises ValueError for a field that is none,
+    NotADirectoryError or FileNotFoundError if the path ends in a / and is no folder, and OSError without a
+    file's name if it is relative to a current folder that was removed.
+    """
+
+    def unknown(word: str) -> str:
+        raise ValueError(f"the name of a recording knows {{pid}}, {{script}} and {{n}}, but no {word}")
+
+    fields = {"pid": str(os.getpid()), "script": label.replace(os.sep, "-"), "n": str(number)}
+    filled = fill(path, fields, unknown)
+    if os.path.isdir(filled):
+        filled = os.path.join(filled, fill(DEFAULT_NAME, fields, unknown))
+    elif filled.endswith(os.sep):
+        code = errno.ENOTDIR if os.path.exists(filled.rstrip(os.sep)) else errno.ENOENT
+        raise OSError(code, os.strerror(code), filled)
+    return os.path.abspath(filled)
+
+
 def fill(text: str, fields: dict[str, str], otherwise: Callable[[str], str]) -> str:
     """Put the fields into a name: `{pid}`.  A word in braces that is none goes through `otherwise`."""
     out = ""
@@ -205,27 +215,50 @@ def not_to_overwrite(path: str) -> str | None:
     return None
 
 
+# -- sizes -------------------------------------------------------------------------------------------------
+
+
+def size_of(text: str) -> int | None:
+    """Bytes as people write them: 10 MiB is 10 * 1024 * 1024, 10 MB 10 * 1000 * 1000; None: it is no size.
+
+    Without `re`, which `memheft run` does not import.
+    """
+    text = text.strip()
+    unit = text.lstrip("0123456789_.")
+    number = decimal_of(text.removesuffix(unit))
+    power, base = unit.lstrip().lower().removesuffix("b"), 1000
+    if len(power) == 2 and power[1] == "i":
+        power, base = power[0], 1024
+    if number is None or power not in _POWERS:
+        return None
+    size = number * base ** _POWERS.index(power)
+    return round(size) if size < float("inf") else None
+
+
+_POWERS = ("", "k", "m", "g", "t", "p", "e")
+
+
+def decimal_of(text: str) -> float | None:
+    """A number without sign and exponent, as in 12.5 or 1_000_000; None: it is none."""
+    whole, point, fraction = text.partition(".")
+    parts = [*whole.split("_"), *([fraction] if point else [])]
+    if not all(part.isascii() and part.isdecimal() for part in parts):
+        return None
+    number = float(text)
+    return number if number < float("inf") else None
+
+
 DEFAULT_INTERVAL = 512 * 1024  # bytes between two samples, on average
 
 
 def interval_of(text: str | None) -> int:
     """The mean distance of samples in bytes, as somebody has typed it: 512KiB, 1_000_000; None: the default.
 
-    Raises ValueError if it is none. (A small parser of its own: `memheft run` imports as little as it can.)
+    Raises ValueError if it is none.
     """
     if text is None:
         return DEFAULT_INTERVAL
-    number = text.strip().replace("_", "").lower().removesuffix("b")
-    unit = 1
-    for letter, power in zip("kmg", (1, 2, 3), strict=True):
-        if number.endswith(letter + "i"):
-            number, unit = number[:-2], 1024**power
-        elif number.endswith(letter):
-            number, unit = number[:-1], 1000**power
-    try:
-        interval = round(float(number) * unit)
-    except (ValueError, OverflowError):
-        interval = 0
-    if not 1 <= interval < 1 << 50:
+    interval = size_of(text)
+    if interval is None or not 1 <= interval < 1 << 50:
         raise ValueError(f"{text!r} is no mean distance of samples, such as 512KiB")
     return interval

@@ -150,7 +150,7 @@ class Recorder:
         return recording
 
     def _file(self, this: program.Program, path: str) -> str:
-        file = this.recording_file(path, self._count + 1)
+        file = program.recording_file(path, this.file_label, self._count + 1)
         problem = program.not_to_overwrite(file) if self._force else None
         if problem is not None:
             raise FileExistsError(errno.EEXIST, f"{problem}: only recordings are overwritten", file)

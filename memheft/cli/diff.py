@@ -15,6 +15,7 @@ from memheft.cli.open import open_recording
 from memheft.cli.parser import Parser
 from memheft.cli.query import GROUPINGS, TITLES, Query, add_filters, add_moments, join_temporary, take_moment
 from memheft.cli.report import FOLD, TEXT_LIMIT, number_of, percent_of
+from memheft.program import decimal_of, size_of
 
 if TYPE_CHECKING:
     from memheft._engine import View
@@ -45,21 +46,17 @@ class Budget:
     """How much more is allowed: a share of what it was, or bytes."""
 
     def __init__(self, text: str) -> None:
-        from memheft.views import sizes
-
         self.text = text.strip()
         self.percent: float | None = None
         self.bytes: int | None = None
-        try:
-            if self.text.endswith("%"):
-                self.percent = float(self.text[:-1])
-            else:
-                self.bytes = sizes.parse(self.text)
-        except ValueError:
-            pass
-        if self.bytes is None and not (self.percent is not None and 0 <= self.percent < float("inf")):
+        if self.text.endswith("%"):
+            self.percent = decimal_of(self.text[:-1].rstrip())
+        elif self.text[-1:].isalpha():  # 5 may be meant in percent, in MiB or in bytes
+            self.bytes = size_of(self.text)
+        if self.bytes is None and self.percent is None:
             raise UsageError(
-                f"--fail-above takes a percentage or a size, not {text!r}", "such as 5% or 10MiB"
+                f"--fail-above takes a percentage or a size with its unit, not {text!r}",
+                "such as 5% or 10MiB",
             )
 
     def allows(self, before: int, after: int) -> bool:
@@ -108,6 +105,7 @@ def main(args: Sequence[str]) -> int:
     from memheft.views.diff_tree import Tree
     from memheft.views.matching import Matching
     from memheft.views.progress import Progress
+    from memheft.views.stdout import stdout
 
     gc.disable()  # millions of tuples, none of them garbage
     with Progress("comparing the recordings"):
@@ -140,8 +138,7 @@ def main(args: Sequence[str]) -> int:
         _end(paper, (before, after), views, table, same)
     if judged is None or not judged["exceeded"]:
         return 0
-    if sys.stdout is not None:
-        sys.stdout.flush()
+    stdout().flush()
     if sys.stderr is not None:
         print(f"memheft: {judged['message']}", file=sys.stderr)
     return EXIT_BUDGET

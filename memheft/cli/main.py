@@ -10,6 +10,7 @@ import sys
 
 from memheft._version import __version__
 from memheft.cli.errors import HeftError, UsageError
+from memheft.views.stdout import stdout
 
 TYPE_CHECKING = False  # as in typing, without importing it: `memheft run` starts lean
 if TYPE_CHECKING:
@@ -81,11 +82,11 @@ def _dispatch(args: list[str]) -> int:
         raise UsageError("no verb given", "run, report, diff, export, plot or info; memheft --help says more")
     first, rest = args[0], args[1:]
     if first in ("--version", "-V"):
-        print(f"memheft {__version__}")
+        print(f"memheft {__version__}", file=stdout())
         return 0
     if first in ("--help", "-h", "help") and not (first == "help" and rest):
         verbs = "\n".join(f"  {name:<14} {text}" for name, text in VERBS.items())
-        print(HELP.format(verbs=verbs), end="")
+        print(HELP.format(verbs=verbs), end="", file=stdout())
         return 0
     if first == "help":
         first, rest = rest[0], ["--help"]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 from collections.abc import Iterable
 
 from memheft.cli.errors import HeftError, UsageError
+from memheft.program import MAGIC
+from memheft.views.stdout import stdout
 
 STDOUT = "-"
-RECORDING = b"\x89HEFT\r\n\x1a"
 HINT = "choose another with -o"
 
 
@@ -19,8 +19,10 @@ def check(path: str, force: bool) -> None:
     if os.path.isfile(path):
         if not force:
             raise _exists(path)
-        if _begins_with(path, RECORDING):
+        if _is_recording(path):
             raise UsageError(f"{path} is a recording", "choose another name with -o", code="exists")
+    if os.path.isdir(path):
+        raise UsageError(f"{path} is a folder", "choose another name with -o", code="exists")
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
         what = "is not a folder" if os.path.exists(folder) else "does not exist"
@@ -47,12 +49,11 @@ def save(path: str, pieces: Iterable[bytes], force: bool) -> None:
 
 
 def write(pieces: Iterable[bytes], is_binary: bool) -> None:
-    """Write to stdout."""
-    if sys.stdout is None:
-        return
-    if is_binary and sys.stdout.isatty():
+    """Write to stdout; raises OSError if there is none."""
+    out = stdout()
+    if is_binary and out.isatty():
         raise UsageError("this format is not for a terminal", "name a file with -o")
-    sys.stdout.buffer.writelines(pieces)
+    out.buffer.writelines(pieces)
 
 
 def _rename(temporary: str, target: str, force: bool) -> None:
@@ -76,10 +77,10 @@ def _remove(path: str) -> None:
         pass
 
 
-def _begins_with(path: str, magic: bytes) -> bool:
+def _is_recording(path: str) -> bool:
     try:
         with open(path, "rb") as file:
-            return file.read(len(magic)) == magic
+            return file.read(len(MAGIC)) == MAGIC
     except OSError:
         return False
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from memheft.cli.errors import UsageError
+from memheft.views.stdout import stdout
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
@@ -28,9 +28,10 @@ class Parser(argparse.ArgumentParser):
         """Print the help; unlike argparse, fail if that fails."""
         if file is not None:
             super().print_help(file)
-        elif sys.stdout is not None:
-            sys.stdout.write(self.format_help())
-            sys.stdout.flush()
+        else:
+            out = stdout()
+            out.write(self.format_help())
+            out.flush()
 
     def error(self, message: str) -> NoReturn:
         """Raise what the command line turns into one line."""

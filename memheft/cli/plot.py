@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from memheft.cli import last
+from memheft.cli import last, output
 from memheft.cli.errors import HeftError, UsageError
 from memheft.cli.open import open_recording
 from memheft.cli.parser import Parser
@@ -43,7 +42,7 @@ def main(args: Sequence[str]) -> int:
     parser.add_argument("-f", "--force", action="store_true", help="overwrite OUTPUT")
     options = parser.parse_intermixed_args(list(args))
     path, form = _output(options.output)
-    _check_free(path, options.force)
+    output.check(path, options.force)
 
     names = options.files or [last.find()]
     timelines = [timeline_of(open_recording(name)) for name in names]
@@ -63,7 +62,7 @@ def main(args: Sequence[str]) -> int:
         from memheft.views import svg
 
         picture = svg.draw(labelled).encode("utf-8")
-    _write(path, picture, options.force)
+    output.save(path, [picture], options.force)
     return 0
 
 
@@ -91,75 +90,11 @@ def _labels(names: Sequence[str]) -> list[str]:
     return [name if short.count(base) > 1 else base for name, base in zip(names, short, strict=True)]
 
 
-def _output(output: str | None) -> tuple[str, str]:
+def _output(path: str | None) -> tuple[str, str]:
     """The picture's path and format."""
-    if output is None:
+    if path is None:
         raise UsageError("name the picture: -o plot.svg", "memheft report --plot draws in the terminal")
-    form = os.path.splitext(output)[1].lower()
+    form = os.path.splitext(path)[1].lower()
     if form not in FORMATS:
-        raise UsageError(f"-o {output}: the name of a picture ends in .svg or .png", "such as -o plot.svg")
-    try:
-        return os.path.realpath(output), form
-    except OSError as error:
-        raise HeftError(f"{output}: {error.strerror}", "choose another with -o", code="io") from error
-
-
-def _check_free(path: str, force: bool) -> None:
-    """Pictures are overwritten when that is asked for, nothing else is."""
-    try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise HeftError(f"cannot write {path}: {error.strerror}", "choose another with -o", "io") from error
-    if not stat.S_ISREG(mode):
-        raise UsageError(f"{path} is not a regular file", "choose another name with -o", code="exists")
-    if not force:
-        raise _exists(path)
-    with open(path, "rb") as file:
-        if file.read(8) == b"\x89HEFT\r\n\x1a":
-            raise UsageError(f"{path} is a recording", "choose another name with -o", code="exists")
-
-
-def _exists(path: str) -> UsageError:
-    return UsageError(
-        f"{path} exists", "choose another name with -o, or --force to overwrite it", code="exists"
-    )
-
-
-def _write(path: str, picture: bytes, force: bool) -> None:
-    """Write the picture whole or not at all."""
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        with open(temporary, "xb") as file:
-            file.write(picture)
-        try:
-            if force:
-                os.replace(temporary, path)
-            else:
-                _move(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except FileExistsError as error:
-        raise _exists(path if not os.path.lexists(temporary) else temporary) from error
-    except OSError as error:
-        folder = os.path.dirname(path)
-        if not os.path.isdir(folder):
-            what = "is not a folder" if os.path.lexists(folder) else "does not exist"
-            raise HeftError(f"{folder} {what}", "choose another with -o", "missing") from error
-        raise HeftError(f"cannot write {path}: {error.strerror}", "choose another with -o", "io") from error
-
-
-def _move(temporary: str, path: str) -> None:
-    """Rename, but not onto what somebody else has written meanwhile."""
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without links
-        if os.path.lexists(path):
-            raise FileExistsError from None
-        os.rename(temporary, path)
-    else:
-        os.unlink(temporary)
+        raise UsageError(f"-o {path}: the name of a picture ends in .svg or .png", "such as -o plot.svg")
+    return path, form

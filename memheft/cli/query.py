@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, cast, get_args
 
 from memheft.cli.errors import UsageError
+from memheft.tables import By, Code
 
 if TYPE_CHECKING:
     from memheft import _engine
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from memheft.views.recording import Opened
 
 SPANS = (1, 2, 4)
-CLASSES = ("own", "stdlib", "site-packages")
-GROUPINGS = ("line", "function", "file", "module", "thread", "region", "stack")
+CLASSES = get_args(Code)
+GROUPINGS = get_args(By)
 TITLES = {
     "peak": "at the peak",
     "live": "at the end",

@@ -21,7 +21,14 @@ from memheft.cli import engine
 from memheft.cli.errors import HeftError, UsageError
 from memheft.cli.flags import Flags, of_this_interpreter
 from memheft.cli.target import Target, resolve
-from memheft.program import DEFAULT_INTERVAL, fill, interval_of, meta_of, not_to_overwrite
+from memheft.program import (
+    DEFAULT_INTERVAL,
+    DEFAULT_NAME,
+    interval_of,
+    meta_of,
+    not_to_overwrite,
+    recording_file,
+)
 
 # What is imported here is paid for by every recorded program, in time before it starts: so no argparse, no
 # re, no json, no dataclasses, and typing's names only for the type checker.
@@ -219,7 +226,7 @@ def main(args: Sequence[str]) -> int:
     if reason is not None:
         raise HeftError(reason, "no recording was made, the program was not started", code="unsupported")
     environment = _given_environment()
-    path = _output_path(options.output, target, options.force)
+    path = _output_path(options.output, target.file_label, options.force)
     argv = [_argv0(target), *flags.typed, *target.argv]
     executable = target.executable or sys.executable
     if not executable:
@@ -372,36 +379,24 @@ def _reads_our_pth(flags: Flags) -> bool:
 # -- the recording -----------------------------------------------------------------------------------------
 
 
-def _output_path(output: str | None, target: Target, force: bool) -> str:
+def _output_path(output: str | None, label: str, force: bool) -> str:
     """Where the recording goes, absolute."""
-    fields = {"pid": str(os.getpid()), "script": target.file_label.replace(os.sep, "-")}
-    name = "{script}.{pid}.heft"
-    folder = ""
-    if output is not None:
-        if output == "":
-            raise UsageError("-o needs the name of a file or a folder")
-        filled = fill(output, fields, _unknown_field)
-        if os.path.isdir(filled):
-            folder = filled
-        elif filled.endswith(os.sep):
-            what = "is not a folder" if os.path.exists(filled.rstrip(os.sep)) else "does not exist"
-            raise HeftError(f"{filled} {what}", "choose another with -o", "missing")
-        else:
-            folder, name = os.path.split(filled)
-    name = fill(name, fields, lambda word: word)
+    if output == "":
+        raise UsageError("-o needs the name of a file or a folder")
     try:
-        path = os.path.abspath(os.path.join(folder, name))
+        path = recording_file(output or DEFAULT_NAME, label)
+    except ValueError as error:
+        raise UsageError(f"-o: {error}") from None
     except OSError as error:
-        raise HeftError(
-            "the current folder does not exist any more", "choose one with -o", code="io"
-        ) from error
+        if error.filename is None:
+            raise HeftError(
+                "the current folder does not exist any more", "choose one with -o", code="io"
+            ) from error
+        what = "is not a folder" if error.errno == errno.ENOTDIR else "does not exist"
+        raise HeftError(f"{error.filename} {what}", "choose another with -o", "missing") from error
     if force:
         _check_overwrite(path)
     return path
-
-
-def _unknown_field(word: str) -> str:
-    raise UsageError(f"-o does not know {word}", "it knows {pid} and {script}")
 
 
 def _check_overwrite(path: str) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from memheft.views.recording import Opened
 from memheft.views.rows import Json, Rows, errors_json, errors_of_others, others
+from memheft.views.stdout import stdout
 
 if TYPE_CHECKING:
     from memheft import _engine
@@ -137,13 +137,12 @@ def timeline(opened: Opened, points: Timeline) -> Json:
 
 
 def write(document: Json) -> None:
-    """Write the document to stdout: UTF-8, one row a line."""
-    if sys.stdout is None:
-        return
-    raw = getattr(sys.stdout, "buffer", None)
+    """Write the document to stdout: UTF-8, one row a line.  Raises OSError if there is none."""
+    out = stdout()
+    raw = getattr(out, "buffer", None)
     for piece in pieces(document):
         if raw is None:
-            sys.stdout.write(piece.decode("utf-8"))
+            out.write(piece.decode("utf-8"))
         else:
             raw.write(piece)
 

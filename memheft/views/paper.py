@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import codecs
 import os
-import sys
 from typing import TYPE_CHECKING
 
+from memheft.views.stdout import stdout
 from memheft.views.table import GAP, Table, draw_plain
 from memheft.views.text import clean
 
@@ -26,12 +26,13 @@ STYLES = {
 
 
 class Paper:
-    """Standard output, as wide as it is."""
+    """Standard output, as wide as it is; raises OSError if there is none."""
 
     def __init__(self) -> None:
+        self._out = stdout()
         self._console: Console | None = None
         self.width: int | None = None
-        if _is_terminal():
+        if os.environ.get("FORCE_COLOR") or self._out.isatty():
             from rich.console import Console
 
             self._console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
@@ -42,14 +43,14 @@ class Paper:
     def line(self, text: str = "", style: str | None = None) -> None:
         """One line, which the terminal may wrap."""
         if self._console is None:
-            _write(text)
+            self._write(text)
         else:
             self._console.print(text, style=STYLES.get(style or ""))
 
     def spans(self, spans: Sequence[tuple[str, str | None]]) -> None:
         """One line of pieces, each with its style."""
         if self._console is None:
-            _write("".join(text for text, _ in spans).rstrip())
+            self._write("".join(text for text, _ in spans).rstrip())
             return
         from rich.text import Text
 
@@ -58,10 +59,10 @@ class Paper:
     @property
     def draws_blocks(self) -> bool:
         """Say whether it shows more than ASCII."""
-        if os.environ.get("TERM") in ("dumb", "unknown") or sys.stdout is None:
+        if os.environ.get("TERM") in ("dumb", "unknown"):
             return False
         try:
-            return codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"
+            return codecs.lookup(self._out.encoding or "ascii").name == "utf-8"
         except LookupError:
             return False
 
@@ -69,7 +70,7 @@ class Paper:
         """A table."""
         if self._console is None:
             for line in draw_plain(table, self.width):
-                _write(line)
+                self._write(line)
             return
         from rich.table import Table as RichTable
         from rich.text import Text
@@ -91,18 +92,9 @@ class Paper:
             drawn.add_row(*(Text(cell) for cell in row))
         self._console.print(drawn, soft_wrap=False, no_wrap=True, crop=False)
 
-
-def _is_terminal() -> bool:
-    if os.environ.get("FORCE_COLOR"):
-        return True
-    return sys.stdout is not None and sys.stdout.isatty()
-
-
-def _write(text: str) -> None:
-    if sys.stdout is None:
-        return
-    try:
-        print(text)
-    except UnicodeEncodeError:
-        encoding = sys.stdout.encoding or "ascii"
-        print(clean(text).encode(encoding, "backslashreplace").decode(encoding))
+    def _write(self, text: str) -> None:
+        try:
+            print(text, file=self._out)
+        except UnicodeEncodeError:
+            encoding = self._out.encoding or "ascii"
+            print(clean(text).encode(encoding, "backslashreplace").decode(encoding), file=self._out)

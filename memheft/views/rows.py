@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from memheft._engine import _By, _Row
 
 Json = dict[str, object]
-GROUPINGS = ("line", "function", "file", "module", "thread", "region", "stack")
 IMPORTS_SHOWN = 3  # modules named beside a line that imports
 STACK_SHOWN = 16  # frames of a stack in a table
 OWNER_NEARLY_ALL = 0.9  # of a line's bytes: the calling line that carries so much is named without its share
@@ -276,8 +275,3 @@ def errors_json(errors: Sequence[int]) -> Json:
     """The standard errors of a row's numbers, in their order: of two, or of all four."""
     names = ("bytes_error", "blocks_error", "inclusive_bytes_error", "inclusive_blocks_error")
     return dict(zip(names, errors, strict=False))
-
-
-def with_share(row_bytes: int, whole: int) -> tuple[str, str]:
-    """The two cells that every row begins with."""
-    return sizes.share(row_bytes, whole), sizes.size(row_bytes)

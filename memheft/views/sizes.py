@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
@@ -40,19 +38,6 @@ def growth(before: int, after: int) -> str:
     if abs(percent) < 0.05:
         return "+<0.1 %" if percent > 0 else "-<0.1 %"
     return f"{percent:+.0f} %" if abs(percent) >= 9.95 else f"{percent:+.1f} %"
-
-
-_SIZE = re.compile(r"([0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?)\s*(?:([KMGTPE]?)(i?)B?)", re.IGNORECASE)
-
-
-def parse(text: str) -> int | None:
-    """Bytes as people write them, 10 MiB being 10 * 1024 * 1024 and 10 MB 10 * 1000 * 1000; None: no size."""
-    found = _SIZE.fullmatch(text.strip())
-    if found is None or (found[3] and not found[2]):
-        return None
-    power = " KMGTPE".index((found[2] or " ").upper())
-    unit: int = (1024 if found[3] else 1000) ** power
-    return round(float(found[1]) * unit)
 
 
 def count(number: int) -> str:

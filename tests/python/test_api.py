@@ -364,6 +364,18 @@ def test_names_of_files(tmp_path: Path) -> None:
         pass
     assert [str(p) for p in folder.iterdir()] == [recording.path]
     assert f".{os.getpid()}.heft" in str(recording.path)
+    with pytest.raises(FileNotFoundError, match="none/"), memheft.record(f"{tmp_path}/none/"):
+        pass
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(NotADirectoryError, match="file/"), memheft.record(f"{tmp_path}/file/", force=True):
+        pass
+    assert {p.name for p in tmp_path.iterdir()} >= {"file", "folder"}
+    assert not (tmp_path / "none").exists()
+    named = tmp_path / f"{os.getpid()}"
+    named.mkdir()
+    with memheft.record(f"{tmp_path}/{{pid}}/") as recording:
+        pass
+    assert [str(p) for p in named.iterdir()] == [recording.path]
     for wrong in ("", b"x", 3):
         with pytest.raises(TypeError):
             memheft.record(wrong)  # type: ignore[arg-type]

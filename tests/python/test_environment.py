@@ -88,6 +88,8 @@ def test_off(workplace: Workplace, settings: str) -> None:
         ("path=", "path needs a name"),
         ("path={rank}.heft", "no {rank}"),
         ("path=no/such/x.heft", "No such file or directory"),
+        ("path=none/", "cannot create none/: No such file or directory"),
+        ("path=app.py/", "cannot create app.py/: Not a directory"),
     ],
 )
 def test_settings_that_make_no_sense(workplace: Workplace, settings: str, said: str) -> None:
@@ -143,9 +145,11 @@ def test_children_record_themselves(workplace: Workplace) -> None:
     workplace.write("child.py", "kept = [bytes(1000) for _ in range(1000)]")
     result = workplace.python("app.py", environment={"MEMHEFT": "1"})
     assert result.code == 0
-    assert len(HINT.findall(result.err)) == 2
     names = recordings(workplace)
     assert [name.partition(".")[0] for name in names] == ["app", "child"]
+    hint = HINT.fullmatch(result.err)  # one line, the program's own
+    assert hint is not None, result.err
+    assert hint[2] == names[0]
     result = workplace.python("app.py", environment={"MEMHEFT": "path=x.heft,quiet=1"})
     assert (result.code, result.err) == (0, "")
     more = [name for name in recordings(workplace) if name not in names]
@@ -153,6 +157,44 @@ def test_children_record_themselves(workplace: Workplace) -> None:
     assert "x.heft" in more
     for name in names + more:
         assert memheft.open(workplace.folder / name).complete
+
+
+@pytest.mark.parametrize("way", ["MEMHEFT", "run"])
+@pytest.mark.parametrize("state", ["", "/proc/none"])
+@pytest.mark.parametrize("limit", ["", "ulimit -Sn 200; "])
+def test_what_a_child_prints_is_its_own(workplace: Workplace, way: str, state: str, limit: str) -> None:
+    """A program that reads its children's stderr finds there what it would find, also without a note."""
+    workplace.write("child.py", "import sys; print('{}'); print('mine', file=sys.stderr)")
+    workplace.write(
+        "parent.py",
+        "import os, subprocess, sys\n"
+        "files = [open(os.devnull) for _ in range(150)]\n"
+        "words = ['sh', '-c', f'{sys.executable} child.py; true']\n"
+        "done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)\n"
+        "print(sorted(done.stdout.splitlines()))\n",
+    )
+    start = "parent.py" if way == "MEMHEFT" else "-m memheft run -q -o parent.heft parent.py"
+    settings = {"MEMHEFT": "1"} | ({"XDG_STATE_HOME": state, "HOME": "/dev/null"} if state else {})
+    command = ["sh", "-c", f"{limit}exec {sys.executable} {start}"]
+    result = workplace.command(command, environment=settings)
+    assert (result.code, result.out) == (0, "['mine', '{}']\n"), result.err
+    assert len(HINT.findall(result.err)) == (way == "MEMHEFT")
+    assert [name.partition(".")[0] for name in recordings(workplace)] == ["child", "parent"]
+
+
+def test_the_hint_under_a_program_that_is_not_recorded_any_more(workplace: Workplace) -> None:
+    """One that keeps what it has recorded, and runs others afterwards."""
+    workplace.write("app.py", APP)
+    code = (
+        "import memheft, os, subprocess, sys\n"
+        "with memheft.record() as kept: pass\n"
+        "with memheft.record('kept.heft') as saved: pass\n"
+        "print(len(kept.total), len(saved.total) >= 0)\n"
+        "subprocess.run([sys.executable, 'app.py'], check=True, env=os.environ | {'MEMHEFT': '1'})\n"
+    )
+    result = workplace.python("-c", code)
+    assert result.code == 0, result.err
+    assert HINT.fullmatch(result.err), result.err
 
 
 def test_the_last_recording(workplace: Workplace, tmp_path: Path) -> None:

@@ -525,6 +525,13 @@ def test_pictures_are_not_overwritten(recorded: Workplace) -> None:
     assert picture.read_text("utf-8").startswith("<?xml")
     assert set(os.listdir(recorded.folder)) == before  # no temporary file is left
 
+    (recorded.folder / "link.svg").symlink_to("kept.svg")
+    assert recorded.memheft("plot", "app.heft", "-o", "link.svg").code == 2
+    picture.write_text("mine")
+    assert recorded.memheft("plot", "app.heft", "-fo", "link.svg").code == 0
+    assert (recorded.folder / "link.svg").is_symlink()  # what it names was overwritten, as by export
+    assert picture.read_text("utf-8").startswith("<?xml")
+
     recording = recorded.folder / "app.svg"
     recording.write_bytes((recorded.folder / "app.heft").read_bytes())
     result = recorded.memheft("plot", "app.svg", "-o", "app.svg", "--force")
@@ -540,7 +547,9 @@ def test_pictures_are_not_overwritten(recorded: Workplace) -> None:
         (["app.heft", "-o", "x.pdf"], 2, "x.pdf: the name of a picture ends in .svg or .png"),
         (["app.heft", "-o", ""], 2, "ends in .svg or .png"),
         (["app.heft", "-o", "nosuch/x.svg"], 1, "nosuch does not exist"),
-        (["app.heft", "-o", "app.py/x.svg"], 1, "app.py"),
+        (["app.heft", "-o", "app.py/x.svg"], 1, "app.py is not a folder"),
+        (["app.heft", "-o", "folder.svg", "-f"], 2, "folder.svg is a folder"),
+        (["app.heft", "-o", "/proc/x.svg"], 1, "cannot write /proc/x.svg"),
         (["nothing.heft", "-o", "x.svg"], 1, "nothing.heft: no such file"),
         (["app.py", "-o", "x.svg"], 1, "app.py"),
         (["app.heft", "-o", "x.svg", "--frobnicate"], 2, "--frobnicate"),
@@ -548,6 +557,7 @@ def test_pictures_are_not_overwritten(recorded: Workplace) -> None:
     ids=str,
 )
 def test_errors(recorded: Workplace, words: list[str], code: int, says: str) -> None:
+    (recorded.folder / "folder.svg").mkdir(exist_ok=True)
     result = recorded.memheft("plot", *words)
     assert (result.code, result.out) == (code, "")
     assert says in result.err
@@ -591,7 +601,7 @@ def test_png() -> None:
 
 
 def test_running_and_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stdout without a terminal's encoding, or none at all, gets plain characters."""
+    """A stdout without a terminal's encoding gets plain characters; without any, nothing can be drawn."""
     from memheft.views.paper import Paper
 
     monkeypatch.delenv("TERM", raising=False)
@@ -599,4 +609,5 @@ def test_running_and_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
         assert Paper().draws_blocks == blocks
     monkeypatch.setattr(sys, "stdout", None)
-    assert not Paper().draws_blocks
+    with pytest.raises(OSError, match="stdout is closed"):
+        Paper()

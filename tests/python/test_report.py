@@ -601,3 +601,37 @@ def test_terminal(workplace: Workplace, columns: int) -> None:
             assert re.match(r" *[<\d][\d.]* %  +\d[\d.]* ([KM]i)?B", line) or "--lines" in words, line
         plain = on_terminal(workplace, ["report", *words], columns, NO_COLOR="1")
         assert not re.search(r"\x1b\[[0-9;]*3\dm", plain)
+
+
+@pytest.mark.parametrize("color", ["", "1"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "report app.heft",
+        "report app.heft --json",
+        "report app.heft --tree",
+        "report app.heft --plot",
+        "report --help",
+        "info app.heft",
+        "info app.heft --json",
+        "diff app.heft app.heft",
+        "diff app.heft app.heft --json",
+        "export app.heft --format csv",
+        "export app.heft --format pprof",
+        "--version",
+        "--help",
+    ],
+)
+def test_a_closed_stdout(recorded: Workplace, words: str, color: str) -> None:
+    """What was asked for has not been written: a failure, and no other."""
+    command = ["sh", "-c", f"exec {' '.join(MEMHEFT)} {words} >&-"]
+    result = recorded.command(command, environment={"FORCE_COLOR": color} if color else {})
+    assert result.code == 1, result.err
+    assert result.err == "memheft: error: cannot write the output: stdout is closed\n"
+
+
+def test_a_closed_stdout_that_is_not_needed(recorded: Workplace) -> None:
+    for words in ("export app.heft -qfo closed.csv", "plot app.heft -fo closed.svg"):
+        result = recorded.command(["sh", "-c", f"exec {' '.join(MEMHEFT)} {words} >&-"])
+        assert (result.code, result.err) == (0, "")
+    assert (recorded.folder / "closed.csv").read_text().startswith("bytes,")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,6 +48,10 @@ def one_error(workplace: Workplace, *words: str, code: int, says: str, **options
         (["-qo", "some.heft", "app.py"], r"some\.heft"),
         (["-o", "folder", "app.py"], r"folder/app\.\d+\.heft"),
         (["-o", "folder/", "-c", "pass"], r"folder/command\.\d+\.heft"),
+        (["-o", "{script}-{n}.heft", "app.py"], r"app-1\.heft"),
+        (["a{pid}.py"], r"a\{pid\}\.\d+\.heft"),
+        (["-o", "{script}", "folder/tool.py"], r"tool"),
+        (["-o", "{script}", "sub/folder"], r"folder/folder\.\d+\.heft"),
         (["-qc", "pass"], r"command\.\d+\.heft"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -55,7 +60,9 @@ def test_name(workplace: Workplace, target: list[str], name: str) -> None:
     workplace.write("app.py", "import os; os.chdir('/')")
     workplace.write("sub/tool", "pass")
     workplace.write("pkg/mod.py", "pass")
-    (workplace.folder / "folder").mkdir()
+    workplace.write("a{pid}.py", "pass")
+    workplace.write("folder/tool.py", "pass")
+    workplace.write("sub/folder", "pass")
     before = {path for path in workplace.folder.rglob("*") if "__pycache__" not in str(path)}
     result = workplace.memheft("run", *target)
     assert result.code == 0, result.err
@@ -102,7 +109,7 @@ def test_usage_errors(workplace: Workplace) -> None:
         (["-Z", "app.py"], "unknown option -Z"),
         (["--unknown", "app.py"], "--unknown"),
         (["-o"], "expected one argument"),
-        (["-o", "{host}.heft", "app.py"], "{host}"),
+        (["-o", "{host}.heft", "app.py"], "-o: the name of a recording knows {pid}, {script} and {n}, but"),
         (["-o", "a|b.heft", "app.py"], "|"),
         (["-o", "", "app.py"], "-o needs"),
     ]:
@@ -558,16 +565,11 @@ def test_the_last_recording_is_one_of_this_folder(workplace: Workplace, tmp_path
         assert workplace.memheft("info", **options).out.startswith(path + ": ")
         return path
 
-    def age(name: str, seconds: int) -> None:
-        os.utime(workplace.folder / name, (time.time() - seconds,) * 2)
-
     workplace.write("app.py", KEEP)
     here, there = workplace.folder, tmp_path / "elsewhere"
     there.mkdir()
     assert workplace.memheft("run", "-q", "-o", "old.heft", "app.py").code == 0
     assert workplace.memheft("run", "-q", "-o", "new.heft", "app.py").code == 0
-    age("old.heft", 200)
-    age("new.heft", 100)
     # what was last recorded in another folder is not what is meant here, but where there is no other it is
     assert workplace.memheft("run", "-q", str(here / "app.py"), cwd=there).code == 0
     (made,) = there.iterdir()
@@ -577,12 +579,60 @@ def test_the_last_recording_is_one_of_this_folder(workplace: Workplace, tmp_path
     # what was last recorded from here into another folder is
     assert workplace.memheft("run", "-q", "-o", str(there / "x.heft"), "app.py").code == 0
     assert path() == str(there / "x.heft")
-    age("old.heft", -100)
-    assert path() == str(here / "old.heft")
+    # one that left no note, made afterwards
+    code = "import memheft\nwith memheft.record('api.heft'): kept = bytes(1000)"
+    assert workplace.python("-c", code).code == 0
+    assert path() == str(here / "api.heft")
     (here / "folder.heft").mkdir()
-    assert path() == str(here / "old.heft")
+    assert path() == str(here / "api.heft")
     named = workplace.memheft("report", "old.heft").out
     assert "from " not in named.splitlines()[1]
+
+
+def test_the_last_recording_is_no_copy_of_an_older_one(workplace: Workplace) -> None:
+    """Files are copied and touched; what counts is when the recording was made."""
+    none = {"XDG_STATE_HOME": "/proc/none"}
+    workplace.write("app.py", KEEP)
+    for name in ("m-old.heft", "m-new.heft"):
+        assert workplace.memheft("run", "-q", "-o", name, "app.py").code == 0
+
+    def found(**environment: str) -> str:
+        result = workplace.memheft("report", "--json", environment=environment)
+        return os.path.basename(str(result.json["recording"]["path"]))
+
+    now = time.time()
+    for name, old, age in (
+        ("m-old.heft", "m-old.heft", -50),
+        ("a.heft", "m-new.heft", -100),
+        ("z.heft", "m-new.heft", -100),
+        ("zz.heft", "m-old.heft", -200),
+    ):
+        if name != old:
+            shutil.copyfile(workplace.folder / old, workplace.folder / name)
+        os.utime(workplace.folder / name, (now - age,) * 2)
+    assert found() == found(**none) == "m-new.heft"
+    same = workplace.memheft("diff", "m-new.heft")
+    assert (same.code, "is the last recording itself" in same.err) == (2, True)
+    # the program is what was recorded, not the child that it started, and not either of two while they run
+    workplace.write(
+        "parent.py",
+        "import shutil, subprocess, sys, memheft\n"
+        "subprocess.run([sys.executable, 'child.py'], check=True)\n"
+        "seen = subprocess.run([sys.executable, '-m', 'memheft', 'info'], capture_output=True, text=True)\n"
+        "print(seen.stdout.splitlines()[0].split(':')[0])\n",
+    )
+    workplace.write(
+        "child.py", "import memheft\nwith memheft.record('child.heft', force=True): kept = bytes(1000)\n"
+    )
+    for environment in ({}, none):
+        words = ("run", "-q", "-f", "-o", "parent.heft", "parent.py")
+        result = workplace.memheft(*words, environment=environment)
+        assert (result.code, os.path.basename(result.out)) == (0, "parent.heft\n"), result.err
+        assert found(**environment) == "parent.heft"
+    # one that is damaged may be it, and that is said
+    (workplace.folder / "broken.heft").write_bytes((workplace.folder / "a.heft").read_bytes()[:5000])
+    result = workplace.memheft("report", environment=none)
+    assert (result.code, "broken.heft: the recording is cut short" in result.err) == (1, True), result.err
 
 
 def test_a_note_of_the_last_recording_by_an_older_version(workplace: Workplace, tmp_path: Path) -> None:

@@ -310,6 +310,7 @@ def test_deviations_in_the_api(workplace: Workplace) -> None:
         (["--sample=1MiB"], 1 << 20),
         (["--sample", "100_000"], 100_000),
         (["--sample", "64 KiB"], 65536),
+        (["--sample=0.5tib"], 1 << 39),
     ],
 )
 def test_intervals(workplace: Workplace, words: list[str], interval: int) -> None:
@@ -319,9 +320,9 @@ def test_intervals(workplace: Workplace, words: list[str], interval: int) -> Non
 
 def test_intervals_that_are_none(workplace: Workplace) -> None:
     workplace.write("app.py", "")
-    for word in ("--sample=", "--sample=x", "--sample=0", "--sample=-5", "--sample=1e40"):
-        result = workplace.memheft("run", word, "app.py")
-        assert result.code == (0 if word == "--sample=" else 2), word
+    for word in ("", "x", "0", "-5", "1e6", "+5k", "1__0", "1024TiB", "5iB"):
+        result = workplace.memheft("run", f"--sample={word}", "app.py")
+        assert result.code == (2 if word else 0), word
 
 
 def test_samples_outlive_the_recording(workplace: Workplace) -> None:

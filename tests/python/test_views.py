@@ -14,6 +14,7 @@ import fake_engine
 import pytest
 import schema
 
+from memheft.program import size_of
 from memheft.views import names, sizes, text
 from memheft.views.table import Column, Place, Table, draw_plain
 
@@ -498,6 +499,16 @@ def paths(files: list[str], view: Any, inverted: bool) -> dict[tuple[Any, ...], 
 
 
 # -- small parts -----------------------------------------------------------------------------------------
+
+
+def test_sizes_as_they_are_typed() -> None:
+    """One grammar, for --sample, sample=, MEMHEFT=sample=... and --fail-above."""
+    known = {"0": 0, "1_000_000": 10**6, " 7 b ": 7, "1.5k": 1500, "2kB": 2000, "2 KiB": 2048, "3Mi": 3 << 20}
+    known |= {"1g": 10**9, "1GiB": 1 << 30, "1TiB": 1 << 40, "1PB": 10**15, "0.25EiB": 1 << 58, "0.4": 0}
+    assert {text: size_of(text) for text in known} == known
+    none = ["", " ", "b", "x", "KiB", "-5", "+5k", "1e6", "1__0", "_1", "1_", "1.", ".5", "1.5.2", "5 i"]
+    none += ["5iB", "1kk", "1mk", "1bb", "1 000", "1 k B", "nan", "inf", "\u0663", "0x10", "9" * 400, "1,5"]
+    assert [text for text in none if size_of(text) is not None] == []
 
 
 def test_sizes() -> None:
