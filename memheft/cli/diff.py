@@ -13,7 +13,16 @@ from memheft.cli import last
 from memheft.cli.errors import EXIT_BUDGET, UsageError
 from memheft.cli.open import open_recording
 from memheft.cli.parser import Parser
-from memheft.cli.query import GROUPINGS, TITLES, Query, add_filters, add_moments, join_temporary, take_moment
+from memheft.cli.query import (
+    GROUPINGS,
+    TITLES,
+    Query,
+    add_filters,
+    add_moments,
+    check_regions,
+    join_temporary,
+    take_moment,
+)
 from memheft.cli.report import FOLD, TEXT_LIMIT, number_of, percent_of
 
 if TYPE_CHECKING:
@@ -112,6 +121,9 @@ def main(args: Sequence[str]) -> int:
     gc.disable()  # millions of tuples, none of them garbage
     with Progress("comparing the recordings"):
         before, after = (_query(path, options, span) for path in paths)
+        check_regions(options.region, before.recording, after.recording)
+        if budget is not None:
+            _check_code(options, before, after)
         views = (before.view(), after.view())
         matching = Matching((before.recording, after.recording), views)
         shown = (
@@ -175,7 +187,30 @@ def _paths(files: list[str]) -> tuple[str, str]:
 
 def _query(path: str, options: argparse.Namespace, span: int) -> Query:
     options.file, options.lines = path, None
-    return Query(open_recording(path), options, span, must_exist=False)
+    return Query(open_recording(path), options, span)
+
+
+def _check_code(options: argparse.Namespace, before: Query, after: Query) -> None:
+    """A budget for code that is in neither recording would be kept by a typing error: raise UsageError."""
+    queries = (before, after)
+    for pattern in options.match or ():
+        if not any(
+            query.recording.names.matches(file, [pattern])
+            for query in queries
+            for file in query.recording.files
+        ):
+            raise UsageError(
+                f"no file of these recordings is like {pattern}: --fail-above would judge nothing",
+                "memheft report --by file lists the files",
+                code="unknown-name",
+            )
+    if not any(query.has_files for query in queries):
+        raise UsageError(
+            f"no file of these recordings is left by {' '.join(before.filters)}: "
+            "--fail-above would judge nothing",
+            "memheft report --by file lists the files",
+            code="unknown-name",
+        )
 
 
 def _judge(budget: Budget, query: Query, views: tuple[View, View]) -> Json:

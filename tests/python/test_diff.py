@@ -298,7 +298,26 @@ def test_budget_of_what_was_nothing(two: Workplace) -> None:
     result = two.memheft(*words, "--fail-above", "1000%")
     assert result.code == 3
     assert "from 0 B to " in result.err
-    assert two.memheft(*words[:3], "--match", "nothing.py", "--fail-above", "0%").code == 0
+    assert two.memheft("diff", "new.heft", "new.heft", *words[3:], "--fail-above", "0%").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--match", "nothing.py"], "is like nothing.py"),
+        (["--match", "app.py", "--match", "ap0"], "is like ap0"),
+        (["--match", "app.py", "--only", "stdlib"], "left by --only=stdlib --match=app.py"),
+        (["--region", "lod"], "no region of these recordings is called lod"),
+    ],
+)
+def test_a_budget_of_nothing(two: Workplace, words: list[str], says: str) -> None:
+    """Misspelt, a budget would be kept for ever."""
+    result = two.memheft("diff", "old.heft", "new.heft", *words, "--fail-above", "5%", "--json")
+    assert (result.code, result.json["code"]) == (2, "unknown-name")
+    assert says in result.json["message"]
+    assert result.err.count("\n") == 1
+    without = two.memheft("diff", "old.heft", "new.heft", *words)
+    assert without.code == (2 if words[0] == "--region" else 0)
 
 
 @pytest.mark.parametrize(
