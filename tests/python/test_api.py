@@ -688,6 +688,71 @@ def test_filters(small: memheft.Recording) -> None:
             total.filter(only=wrong)  # type: ignore[arg-type]
 
 
+def test_filters_are_compared_by_meaning(small: memheft.Recording) -> None:
+    total = small.total
+    either, both = total.filter(match=["json", "decoder"]), total.filter(match="json").filter(match="decoder")
+    assert either.total_bytes > both.total_bytes > 0
+    with pytest.raises(ValueError, match=r"cannot be compared: .* --match=json --match=decoder, and .* and "):
+        either.diff(both)
+    for one, other in (
+        (either, total.filter(match=["decoder", "json"])),
+        (both, total.filter(match="decoder").filter(match="json")),
+        (
+            total.filter(only="own"),
+            total.filter(only=["own", "stdlib"]).filter(only=["own", "site-packages"]),
+        ),
+        (total.filter(match="json", without="own"), total.filter(without="own").filter(match="json")),
+        (total.filter(region=["a", "b"]), total.filter(region=["b", "a"])),
+        (total.own().filter(match="x"), total.filter(match="x").own()),
+    ):
+        assert one.diff(other).bytes_delta == 0
+    for one, other in (
+        (total.filter(only=["own", "stdlib"]), total.filter(only="own").filter(only="stdlib")),
+        (total.filter(region=["a", "b"]), total.filter(region="a").filter(region="b")),
+        (total, total.own()),
+        (total, total.filter(match="json")),
+    ):
+        with pytest.raises(ValueError, match="cannot be compared"):
+            one.diff(other)
+
+
+@pytest.mark.parametrize(
+    ("calls", "words"),
+    [
+        ([{"match": ["a", "b"]}, {"region": "r"}], "--match=a --match=b --region=r"),
+        ([{"match": "a"}, {"match": ["b", "c"]}], "--match=a and --match=b --match=c"),
+        ([{"without": "own"}, {"without": "stdlib"}], "--no-own --no-stdlib"),
+        (
+            [{"only": "own", "match": "a"}, {"only": ["own", "stdlib"], "match": "b"}, {"region": "r"}],
+            "--only=own --match=a and --only=own --only=stdlib --match=b --region=r",
+        ),
+    ],
+)
+def test_how_filters_read(small: memheft.Recording, calls: list[dict[str, Any]], words: str) -> None:
+    view = small.total
+    for call in calls:
+        view = view.filter(**call)
+    document: Any = view.to_dict()
+    schema.check(document)
+    assert document["view"]["filters"] == words.split()
+    assert repr(view).startswith(f"<memheft.View total by line {words}: ")
+
+
+@pytest.mark.parametrize("name", ["only", "without", "match", "region"])
+def test_filters_of_the_wrong_kind(small: memheft.Recording, name: str) -> None:
+    for wrong, kind in ((Path("x"), "a PosixPath"), ([5], "an int"), (5, "an int"), ([None], "None")):
+        with pytest.raises(TypeError, match=f"^{name} takes a text or several, not {kind}$"):
+            small.total.filter(**{name: wrong})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=f"^{name} was given no names"):
+        small.total.filter(**{name: []})
+
+
+def test_only_views_are_compared(small: memheft.Recording) -> None:
+    for wrong, kind in ((None, "None"), (small, "a Recording")):
+        with pytest.raises(TypeError, match=f"^a view is compared with a view, not with {kind}$"):
+            small.total.diff(wrong)  # type: ignore[arg-type]
+
+
 def test_temporary(small: memheft.Recording) -> None:
     sums = [small.temporary_within(n).total_bytes for n in (1, 2, 4)]
     assert sums == sorted(sums)
@@ -729,7 +794,7 @@ def test_drawn(small: memheft.Recording, workplace: Workplace) -> None:
     assert "<b>" not in result.out
 
 
-@given(st.lists(st.sampled_from(["own", "stdlib", "site-packages"])), st.integers(0, 30))
+@given(st.lists(st.sampled_from(["own", "stdlib", "site-packages"]), min_size=1), st.integers(0, 30))
 def test_any_filter_keeps_the_sums(words: list[Any], n: int) -> None:
     view = memheft.open(ROOT / "tests/golden/format-1.heft").total.filter(without=words)
     for by in GROUPINGS:
