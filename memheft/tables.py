@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from memheft import _engine
     from memheft._engine import _Moment, _Row
     from memheft.difference import Difference
+    from memheft.views import notices
     from memheft.views.recording import Opened
     from memheft.views.rows import Json, Rows
     from memheft.views.table import Table
@@ -329,10 +330,12 @@ class View:
         """What must be known to trust the numbers."""
         from memheft.views import notices
 
-        kind: notices.Kind = "own" if self._own else "callers" if self._by == "stack" else "sizes"
         numbers = self._engine()
         known = notices.of_sampling(self._recording, numbers) + notices.of_losses(self._recording, numbers)
-        return known + notices.of_cut_paths_in(self._recording, numbers, kind)
+        return known + notices.of_cut_paths_in(self._recording, numbers, self._kind())
+
+    def _kind(self) -> notices.Kind:
+        return "own" if self._own else "callers" if self._by == "stack" else "sizes"
 
     def _title(self) -> str:
         from memheft.views import sizes
@@ -341,11 +344,14 @@ class View:
         return f"{self._heading()}: {sums}"
 
     def _heading(self) -> str:
+        span = f" {self._span}" if self._moment == "temporary" and self._span > 1 else ""
+        return f"{self._moment}{span} {self._selection()}"
+
+    def _selection(self) -> str:
+        """Its grouping and filters."""
         from memheft.views.text import clean
 
-        span = f" {self._span}" if self._moment == "temporary" and self._span > 1 else ""
-        filters = clean("".join(f" {word}" for word in self._words()))
-        return f"{self._moment}{span} by {self._by}{filters}"
+        return f"by {self._by}" + clean("".join(f" {word}" for word in self._words()))
 
     def _table(self) -> Table:
         from memheft.views import sizes

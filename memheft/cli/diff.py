@@ -15,7 +15,6 @@ from memheft.cli.open import open_recording
 from memheft.cli.parser import Parser
 from memheft.cli.query import (
     GROUPINGS,
-    TITLES,
     Query,
     add_filters,
     add_moments,
@@ -240,14 +239,12 @@ _NAMES = {
 def _begin(before: Query, after: Query, matching: Matching, views: tuple[View, View]) -> Paper:
     """The head of every text: programs, moment, sums."""
     from memheft.views import diff, sizes
+    from memheft.views.names import title_of
     from memheft.views.paper import Paper
     from memheft.views.text import clean
 
     paper = Paper()
-    title = TITLES[before.moment]
-    if before.moment == "temporary" and before.span > 1:
-        title += f" {before.span} blocks"
-    paper.line(diff.title(matching, views, title), "title")
+    paper.line(diff.title(matching, views, title_of(before.moment, before.span)), "title")
     names = [clean(last.shown(query.recording.path)) for query in (before, after)]
     widest = max(map(len, names))
     for word, name, query, view in zip(("before", "after"), names, (before, after), views, strict=True):
@@ -285,9 +282,6 @@ def _end(
     if any(isinstance(cell, Place) and RECURSIVE in cell.tail for row in table.rows for cell in row):
         paper.line("(recursive): recursion is folded onto this line, its first level", "quiet")
     kind: Kind = "own" if queries[0].own else "callers" if queries[0].by == "stack" else "sizes"
-    for word, query, view in zip(("before", "after"), queries, views, strict=True):
-        own = [notices.NO_OWN_CODE] if query.wants_own and not query.recording.has_own_code else []
-        for text in own + notices.of(query.recording, view, kind):
-            paper.line(f"note: {word}: {text}", "warning")
-    for text in notices.of_two(queries[0].recording, queries[1].recording):
+    recordings = (queries[0].recording, queries[1].recording)
+    for text in notices.of_two(recordings, views, kind, queries[0].wants_own):
         paper.line(f"note: {text}", "warning")

@@ -17,12 +17,6 @@ if TYPE_CHECKING:
 SPANS = (1, 2, 4)
 CLASSES = ("own", "stdlib", "site-packages")
 GROUPINGS = ("line", "function", "file", "module", "thread", "region", "stack")
-TITLES = {
-    "peak": "at the peak",
-    "live": "at the end",
-    "total": "allocated in all",
-    "temporary": "freed before their thread asked for another",
-}
 
 
 def add_moments(made: Parser) -> None:
@@ -149,10 +143,9 @@ class Query:
     def sum(self, view: _engine.View) -> str:
         """What there is of it, and when: the line that a report begins with."""
         from memheft.views import sizes
+        from memheft.views.names import title_of
 
-        title = TITLES[self.moment]
-        if self.moment == "temporary" and self.span > 1:
-            title += f" {self.span} blocks"
+        title = title_of(self.moment, self.span)
         if self.moment == "peak":
             title += f", {sizes.duration(self.recording.header['peak_at_ns'])} after the start"
         if self.moment == "live" and self.recording.running:

@@ -96,14 +96,21 @@ _KEYS: dict[_By, tuple[Column, ...]] = {
 _WHEN = ("before", "after", "delta")
 _CHANGES = [_key(f"{what}_{when}", "int") for what in ("bytes", "blocks") for when in _WHEN]
 _CHANGE_ERRORS = [_key(f"{what}_{when}_error", "int") for what in ("bytes", "blocks") for when in _WHEN]
-_LINE_CHANGES = (
-    _key("file"),
-    _key("line_before", "int"),
-    _key("line_after", "int"),
-    _key("function"),
-    _key("module"),
-    Column("text_changed", "int", lambda row: int(bool(row.get("text_changed")))),
-)
+_FILES = (_key("file"), _key("file_before"))
+_CHANGE_KEYS: dict[_By, tuple[Column, ...]] = _KEYS | {
+    "line": (
+        *_FILES,
+        _key("line", "int"),
+        _key("line_before", "int"),
+        _key("line_after", "int"),
+        _key("function"),
+        _key("module"),
+        Column("text_changed", "int", lambda row: int(bool(row.get("text_changed")))),
+        _key("imports", "texts"),
+    ),
+    "function": (*_FILES, _key("function"), _key("module")),
+    "file": _FILES,
+}
 
 
 def columns_of(by: _By) -> list[Column]:
@@ -113,7 +120,7 @@ def columns_of(by: _By) -> list[Column]:
 
 def of_changes(by: _By) -> list[Column]:
     """The columns of a difference by a grouping."""
-    return [*_CHANGES, *(_LINE_CHANGES if by == "line" else _KEYS[by]), *_CHANGE_ERRORS]
+    return [*_CHANGES, *_CHANGE_KEYS[by], *_CHANGE_ERRORS]
 
 
 def _filled(

@@ -937,7 +937,8 @@ def test_pyarrow_of_a_difference(tmp_path: Path, by: Any) -> None:
             if name == "stack" or (by == "stack" and name in ("file", "line", "function", "module")):
                 continue
             expected = getattr(change, name)
-            expected = " / ".join(expected) or None if name == "region" else expected
+            if name in ("region", "imports"):
+                expected = {"region": " / ", "imports": " "}[name].join(expected) or None
             assert row[name] == expected, name
         assert not any(row[name] for name in table.column_names if name.endswith("_error"))
         if by == "stack":
