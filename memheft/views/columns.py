@@ -75,6 +75,10 @@ _KEYS: dict[_By, tuple[Column, ...]] = {
         _of("owner", "line", "int"),
         _of("owner", "function"),
         _key("owner_bytes", "int"),
+        _of("caller", "file"),
+        _of("caller", "line", "int"),
+        _of("caller", "function"),
+        _key("caller_bytes", "int"),
     ),
     "function": (_key("file"), _key("function"), _key("module")),
     "file": (_key("file"),),
@@ -196,6 +200,8 @@ def arrow(rows: Rows, view: Json, form: str) -> bytes:
             ("column", pa.int64()),
             ("function", text),
             ("module", text),
+            ("imports", text),
+            ("recursive", pa.bool_()),
         ]
     )
     types = {"int": pa.int64(), "text": text, "texts": pa.list_(text), "stack": pa.list_(frame)}
@@ -230,6 +236,7 @@ def _clean(kind: Kind, value: Any) -> Any:
     if kind == "texts":
         return list(map(well_formed, value))
     return [
-        {key: well_formed(part) if isinstance(part, str) else part for key, part in frame.items()}
+        {"recursive": False}
+        | {key: well_formed(part) if isinstance(part, str) else part for key, part in frame.items()}
         for frame in value
     ]
