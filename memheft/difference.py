@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
+from memheft.sequence import Searchable
 from memheft.tables import SHOWN, Frame, View
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Change(NamedTuple):
     blocks_delta_error: int | None = None
 
 
-class Difference:
+class Difference(Searchable):
     """The changes from one view to another, largest first: a sequence of `Change`."""
 
     def __init__(self, before: View, after: View) -> None:

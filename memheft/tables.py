@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, cast, get_args, overload
 
+from memheft.sequence import Searchable
 from memheft.views.names import CLASS_NAMES
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Row(NamedTuple):
     inclusive_blocks_error: int | None = None
 
 
-class View:
+class View(Searchable):
     """The rows of one moment, largest first: a sequence of `Row`.
 
     by(), filter(), own() and top() make further views of it; nothing changes a view.

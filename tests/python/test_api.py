@@ -387,6 +387,22 @@ def test_save(tmp_path: Path) -> None:
     assert len(kept) == N
 
 
+@pytest.mark.parametrize("path", [None, "made.heft"])
+def test_source_lines_are_kept(tmp_path: Path, path: str | None) -> None:
+    """A recording reads the same where the program's files are not, or not any more."""
+    source = tmp_path / "gone.py"
+    source.write_text("def grow():\n    return [here for here in map(bytes, range(1000))]\n")
+    names: dict[str, Any] = {}
+    exec(compile(source.read_text(), str(source), "exec"), names)
+    with memheft.record(None if path is None else tmp_path / path) as recording:
+        kept = names["grow"]()
+    if path is None:
+        recording.save(tmp_path / "made.heft")
+    source.unlink()
+    assert "return [here" in str(memheft.open(tmp_path / "made.heft").live)
+    assert len(kept) == 1000
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         memheft.open(tmp_path / "none.heft")
@@ -783,8 +799,7 @@ def test_drawn(small: memheft.Recording, workplace: Workplace) -> None:
     workplace.write("<b>&.py", "def f():\n    return ['<script>' + str(i) for i in range(1000)]\n")
     workplace.write(
         "app.py",
-        "import memheft\nfrom importlib.machinery import SourceFileLoader\n"
-        "m = SourceFileLoader('odd', '<b>&.py').load_module() if 0 else {}\n"
+        "import memheft\nm = {}\n"
         "exec(compile(open('<b>&.py').read(), '/tmp/<b>&.py', 'exec'), m)\n"
         "with memheft.record() as r: kept = m['f']()\nprint(r.live._repr_html_())\n",
     )
@@ -792,6 +807,19 @@ def test_drawn(small: memheft.Recording, workplace: Workplace) -> None:
     assert result.code == 0, result.err
     assert "&lt;b&gt;&amp;.py" in result.out
     assert "<b>" not in result.out
+
+
+def test_what_sequences_can_do(small: memheft.Recording) -> None:
+    for items in (small.total, small.total.diff(small.total), small.timeline):
+        every: list[Any] = list(items)
+        assert [items.index(one) for one in every] == [every.index(one) for one in every]
+        assert all(items.count(one) == every.count(one) for one in every)
+        assert list(reversed(items)) == every[::-1]
+        assert every[-1] in items
+        assert items.count(None) == 0
+        for search in ((None,), (every[0], 1, 1)):
+            with pytest.raises(ValueError, match="not in list"):
+                items.index(*search)
 
 
 @given(st.lists(st.sampled_from(["own", "stdlib", "site-packages"]), min_size=1), st.integers(0, 30))
@@ -898,6 +926,11 @@ def test_pyarrow(golden: memheft.Recording, by: Any) -> None:
         named = ("file", "line", "function", "module", "thread", "thread_id", "owner_bytes", "bytes_error")
         for name in named:
             assert name not in row or row[name] == getattr(expected, name)
+        for name in ("owner", "caller") if by == "line" else ():
+            of = getattr(expected, name)
+            place = (of.file, of.line, of.function) if of is not None else (None, None, None)
+            assert tuple(row[f"{name}_{inner}"] for inner in ("file", "line", "function")) == place
+            assert row[f"{name}_bytes"] == getattr(expected, f"{name}_bytes")
         if by == "stack":
             assert row["stack"].count(";") == len(expected.stack or ()) - 1
             assert row["stack"].rpartition(";")[2].startswith(str(expected.function))
@@ -954,6 +987,8 @@ def test_polars(small: memheft.Recording) -> None:
     frame = pl.DataFrame(small.total.by("stack"))
     assert frame["bytes"].sum() == small.total.total_bytes
     assert frame["module"].to_list() == [row.module for row in small.total.by("stack")]
+    for items in (small.total.by("stack"), small.total.diff(small.total), small.timeline):
+        assert pl.DataFrame(items).columns == pytest.importorskip("pyarrow").table(items).column_names
 
 
 def test_duckdb_and_pandas(small: memheft.Recording) -> None:
