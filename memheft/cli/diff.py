@@ -104,7 +104,7 @@ def parser() -> Parser:
 
 def main(args: Sequence[str]) -> int:
     """Run the verb."""
-    options = parser().parse_intermixed_args(join_temporary(args))
+    options = parser().parse_intermixed_args(_join_growth(join_temporary(args)))
     span = take_moment(options)
     limit, fold = number_of(options.limit, "--limit"), percent_of(options.fold)
     budget = Budget(options.fail_above) if options.fail_above is not None else None
@@ -156,6 +156,18 @@ def main(args: Sequence[str]) -> int:
     if sys.stderr is not None:
         print(f"memheft: {judged['message']}", file=sys.stderr)
     return EXIT_BUDGET
+
+
+def _join_growth(args: Sequence[str]) -> list[str]:
+    """`--fail-above -5%`: argparse would take the number for an option, and miss one."""
+    out: list[str] = []
+    for word in args:
+        option = out[-1] if out else ""
+        if len(option) > 3 and "--fail-above".startswith(option) and word[:1] == "-" and word[1:2].isdigit():
+            out[-1] = f"{option}={word}"
+        else:
+            out.append(word)
+    return out
 
 
 def _check_form(options: argparse.Namespace) -> None:

@@ -93,6 +93,8 @@ def main(args: Sequence[str]) -> int:
     """Run the verb."""
     options = parser().parse_args(join_temporary(args))
     span = take_moment(options)
+    if options.output == "":
+        raise UsageError("-o needs the name of a file or a folder", "- is stdout")
     name = options.format or _format_of(options.output)
     form = FORMATS[name]
     if options.by and not form.is_table:

@@ -398,6 +398,8 @@ def test_a_folder_and_a_link(recorded: Workplace) -> None:
         (["-o", "-"], 2, "stdout says no format"),
         (["-o", "."], 2, "a folder says no format"),
         (["-o", "x.heft"], 2, "x.heft: the name says no format"),
+        (["-o", ""], 2, "error: -o needs the name of a file or a folder"),
+        (["-o", "", "--format", "csv"], 2, "error: -o needs the name of a file or a folder"),
         (["-o", "x", "--format", "xml"], 2, "xml"),
         (["-o", "x.pb.gz", "--by", "line"], 2, "--by does not go with pprof"),
         (["-o", "x.csv", "--peak", "--live"], 2, "not allowed"),

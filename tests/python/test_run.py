@@ -95,6 +95,7 @@ def test_usage_errors(workplace: Workplace) -> None:
         (["-q"], "nothing to run"),
         (["--"], "nothing to run"),
         (["-m"], "-m needs"),
+        (["-m", ""], "-m needs"),
         (["-c"], "-c needs"),
         ([""], "is empty"),
         (["-X"], "-X needs"),
