@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
+from memheft.sequence import Searchable
 from memheft.tables import SHOWN, Frame, View
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ class Change(NamedTuple):
     blocks_after: int
     blocks_delta: int
     file: str | None = None
+    file_before: str | None = None  # if it has another path after
+    line: int | None = None  # line_after, or line_before if it is not there
     line_before: int | None = None
     line_after: int | None = None
     function: str | None = None
@@ -35,6 +38,7 @@ class Change(NamedTuple):
     region: tuple[str, ...] | None = None  # names of regions, outermost first; () in none
     stack: tuple[Frame, ...] | None = None
     text_changed: bool = False  # the source of the line is another
+    imports: tuple[str, ...] = ()  # modules that a line imports
     bytes_before_error: int | None = None  # if one recording is sampled, as are these six: standard errors
     bytes_after_error: int | None = None
     bytes_delta_error: int | None = None
@@ -43,7 +47,7 @@ class Change(NamedTuple):
     blocks_delta_error: int | None = None
 
 
-class Difference:
+class Difference(Searchable):
     """The changes from one view to another, largest first: a sequence of `Change`."""
 
     def __init__(self, before: View, after: View) -> None:
@@ -114,29 +118,45 @@ class Difference:
         from memheft.views.table import draw_plain
 
         table, same = self._drawn()
-        return "\n".join([self._title(), *draw_plain(table, 110), *([same] if same else [])])
+        return "\n".join([self._title(), *draw_plain(table, 110), *self._below(same)])
 
     def _repr_html_(self) -> str:
         from memheft.tables import html_of
 
         table, same = self._drawn()
-        return html_of(self._title(), table, [same] if same else [])
+        return html_of(self._title(), table, self._below(same))
 
     def _drawn(self) -> tuple[Table, str | None]:
         return self._diff.table(SHOWN if self._limit is None else min(SHOWN, self._limit) or 1, 110)
 
+    def _below(self, same: str | None) -> list[str]:
+        """The lines below the table: on rows that did not change, and what must be known to trust it."""
+        from memheft.views import notices
+
+        texts = notices.of_two(self._diff.recordings, self._diff.views, self._before._kind())
+        return ([same] if same else []) + [f"note: {text}" for text in texts]
+
     def _title(self) -> str:
         from memheft.views import diff
+        from memheft.views.names import title_of
 
-        return diff.title(self._diff.matching, self._diff.views, self._before._heading())
+        view = self._before
+        when = f"{title_of(view._moment, view._span)} ({view._selection()})"
+        return diff.title(self._diff.matching, self._diff.views, when)
 
 
 def _change(row: dict[str, Any]) -> Change:
     stack = row.get("stack")
     frames = None if stack is None else tuple(map(_frame, stack))
-    known = {name: row[name] for name in Change._fields if name in row and name not in ("stack", "region")}
+    lists = ("stack", "region", "imports")
+    known = {name: row[name] for name in Change._fields if name in row and name not in lists}
     region = row.get("region", None if stack is None else [])
-    return Change(**known, stack=frames, region=None if region is None else tuple(region))
+    return Change(
+        **known,
+        stack=frames,
+        region=None if region is None else tuple(region),
+        imports=tuple(row.get("imports", ())),
+    )
 
 
 def _frame(frame: dict[str, Any]) -> Frame:

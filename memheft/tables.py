@@ -6,12 +6,14 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, cast, get_args, overload
 
+from memheft.sequence import Searchable
 from memheft.views.names import CLASS_NAMES
 
 if TYPE_CHECKING:
     from memheft import _engine
     from memheft._engine import _Moment, _Row
     from memheft.difference import Difference
+    from memheft.views import notices
     from memheft.views.recording import Opened
     from memheft.views.rows import Json, Rows
     from memheft.views.table import Table
@@ -68,7 +70,7 @@ class Row(NamedTuple):
     inclusive_blocks_error: int | None = None
 
 
-class View:
+class View(Searchable):
     """The rows of one moment, largest first: a sequence of `Row`.
 
     by(), filter(), own() and top() make further views of it; nothing changes a view.
@@ -85,7 +87,7 @@ class View:
     _keep: int
     _patterns: tuple[tuple[str, ...], ...]
     _regions: tuple[tuple[str, ...], ...]
-    _filters: tuple[str, ...]
+    _filters: tuple[tuple[str, ...], ...]  # the options, groups that must all be true; see _words()
     _limit: int | None
     _numbers: _engine.View | None
 
@@ -138,35 +140,53 @@ class View:
 
         `only` and `without` take "own", "stdlib", "site-packages" or several of them. `match` takes one or
         more parts of file names, or patterns for whole names if they have * ? or [. `region` takes one or
-        more names of regions, or patterns for names: what was allocated in them, and in regions in them. What
-        was filtered before stays filtered.
+        more names of regions, or patterns for names: what was allocated in them, and in regions in them. Of
+        several names one must fit; what was filtered before stays filtered, so that both must fit. A name
+        that nothing has leaves nothing.
+
+        Raises ValueError for other code and for no names at all, TypeError for what is no text.
         """
         new = self._copy()
         if only is not None:
-            kept = 0
-            for name in _codes(only):
-                kept |= 1 << CLASS_NAMES[name]
-                new._filters += (f"--only={name}",)
-            new._keep &= kept
+            codes = _codes("only", only)
+            new._keep &= sum({1 << CLASS_NAMES[name] for name in codes})
+            new._add_filter("--only=", codes)
         if without is not None:
-            for name in _codes(without):
-                new._keep &= ~(1 << CLASS_NAMES[name])
-                new._filters += (f"--no-{name}",)
+            codes = _codes("without", without)
+            new._keep &= ~sum({1 << CLASS_NAMES[name] for name in codes})
+            new._add_filter("--no-", codes)
         if match is not None:
-            patterns = (match,) if isinstance(match, str) else tuple(match)
+            patterns = _texts("match", match)
             new._patterns += (patterns,)
-            new._filters += tuple(f"--match={pattern}" for pattern in patterns)
+            new._add_filter("--match=", patterns)
         if region is not None:
-            names = (region,) if isinstance(region, str) else tuple(region)
+            names = _texts("region", region)
             new._regions += (names,)
-            new._filters += tuple(f"--region={name}" for name in names)
+            new._add_filter("--region=", names)
         return new
+
+    def _add_filter(self, option: str, names: tuple[str, ...]) -> None:
+        """Note a filter as the options of one command line, if that can say it.
+
+        There the same option twice means either; here, that both must be true.
+        """
+        last = self._filters[-1] if self._filters else ()
+        if option != "--no-" and any(word.startswith(option) for word in last):
+            self._filters += ((),)
+            last = ()
+        self._filters = (*self._filters[:-1], (*last, *(option + name for name in names)))
+
+    def _words(self) -> list[str]:
+        """The filters as in JSON: options, and `and` between groups of them."""
+        words = ["--own"] if self._own else []
+        for at, group in enumerate(self._filters):
+            words += ["and"] * (at > 0) + [*group]
+        return words
 
     def own(self) -> View:
         """Charge what libraries asked for to the nearest calling line of one's own code."""
         new = self._copy()
         new._own = True
-        new._filters = ("--own", *(word for word in self._filters if word != "--own"))
         return new
 
     def top(self, n: int) -> View:
@@ -225,7 +245,7 @@ class View:
         return document | {"rows": []} if self._limit == 0 else document
 
     def _query(self) -> Json:
-        view: Json = {"moment": self._moment, "by": self._by, "filters": list(self._filters)}
+        view: Json = {"moment": self._moment, "by": self._by, "filters": self._words()}
         if self._moment == "temporary":
             view["temporary"] = self._span
         return view
@@ -234,13 +254,20 @@ class View:
         """What grew and what shrank from this view to a later one, of the same moment, grouping and filters.
 
         Lines that moved are found again by their function and source. Raises ValueError if the views differ
-        in what they are views of.
+        in what they are views of, TypeError if `after` is no view.
         """
         from memheft.difference import Difference
 
-        if self._query() != after._query():
+        if not isinstance(after, View):
+            raise TypeError(f"a view is compared with a view, not with {_kind(after)}")
+        if self._meaning() != after._meaning():
             raise ValueError(f"these views cannot be compared: {self._heading()}, and {after._heading()}")
         return Difference(self, after)
+
+    def _meaning(self) -> tuple[object, ...]:
+        """What it is a view of; the same however its filters were written."""
+        groups = (frozenset(map(frozenset, named)) for named in (self._patterns, self._regions))
+        return self._moment, self._span, self._by, self._own, self._keep, *groups
 
     # -- as an Arrow table -------------------------------------------------------------------------------
 
@@ -304,10 +331,12 @@ class View:
         """What must be known to trust the numbers."""
         from memheft.views import notices
 
-        kind: notices.Kind = "own" if self._own else "callers" if self._by == "stack" else "sizes"
         numbers = self._engine()
         known = notices.of_sampling(self._recording, numbers) + notices.of_losses(self._recording, numbers)
-        return known + notices.of_cut_paths_in(self._recording, numbers, kind)
+        return known + notices.of_cut_paths_in(self._recording, numbers, self._kind())
+
+    def _kind(self) -> notices.Kind:
+        return "own" if self._own else "callers" if self._by == "stack" else "sizes"
 
     def _title(self) -> str:
         from memheft.views import sizes
@@ -316,11 +345,14 @@ class View:
         return f"{self._heading()}: {sums}"
 
     def _heading(self) -> str:
+        span = f" {self._span}" if self._moment == "temporary" and self._span > 1 else ""
+        return f"{self._moment}{span} {self._selection()}"
+
+    def _selection(self) -> str:
+        """Its grouping and filters."""
         from memheft.views.text import clean
 
-        span = f" {self._span}" if self._moment == "temporary" and self._span > 1 else ""
-        filters = clean("".join(f" {word}" for word in self._filters))
-        return f"{self._moment}{span} by {self._by}{filters}"
+        return f"by {self._by}" + clean("".join(f" {word}" for word in self._words()))
 
     def _table(self) -> Table:
         from memheft.views import sizes
@@ -374,13 +406,32 @@ def html_of(title: str, table: Table, notes: list[str]) -> str:
     return "\n".join([*lines, "</table>", *(f"<p>{escape(text)}</p>" for text in notes)])
 
 
-def _codes(names: Code | Iterable[Code]) -> list[Code]:
-    """The names, checked; one is a list of one."""
-    words = cast("list[Code]", [names] if isinstance(names, str) else list(names))
-    for word in words:
-        if word not in CLASS_NAMES:
-            raise ValueError(f"code is {_listed(tuple(CLASS_NAMES))}, not {word!r}")
-    return words
+def _texts(what: str, given: str | Iterable[str]) -> tuple[str, ...]:
+    """What a filter was given, checked; one text is a tuple of one."""
+    if not isinstance(given, Iterable):
+        raise TypeError(f"{what} takes a text or several, not {_kind(given)}")
+    texts = (given,) if isinstance(given, str) else tuple(given)
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"{what} takes a text or several, not {_kind(text)}")
+    if not texts:
+        raise ValueError(f"{what} was given no names: leave it out to filter nothing")
+    return texts
+
+
+def _codes(what: str, given: Code | Iterable[Code]) -> tuple[str, ...]:
+    """The same of classes of code."""
+    names = _texts(what, given)
+    for name in names:
+        if name not in CLASS_NAMES:
+            raise ValueError(f"code is {_listed(tuple(CLASS_NAMES))}, not {name!r}")
+    return names
+
+
+def _kind(value: object) -> str:
+    """What a value is, for messages."""
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}" if value is not None else "None"
 
 
 def _listed(words: tuple[str, ...]) -> str:

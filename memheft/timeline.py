@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple, overload
 
+from memheft.sequence import Searchable
+
 if TYPE_CHECKING:
     from memheft._engine import _Column
     from memheft.views.recording import Opened
@@ -18,7 +20,7 @@ class Point(NamedTuple):
     resident_bytes: int | None  # of the whole process
 
 
-class Timeline:
+class Timeline(Searchable):
     """Memory over time: a sequence of at most 500 `Point`, one for each interval, from the start on.
 
     The program looks after every 64 allocations, and at its resident memory at most every 50 ms: over a pause

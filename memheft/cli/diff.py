@@ -13,7 +13,15 @@ from memheft.cli import last
 from memheft.cli.errors import EXIT_BUDGET, UsageError
 from memheft.cli.open import open_recording
 from memheft.cli.parser import Parser
-from memheft.cli.query import GROUPINGS, TITLES, Query, add_filters, add_moments, join_temporary, take_moment
+from memheft.cli.query import (
+    GROUPINGS,
+    Query,
+    add_filters,
+    add_moments,
+    check_regions,
+    join_temporary,
+    take_moment,
+)
 from memheft.cli.report import FOLD, TEXT_LIMIT, number_of, percent_of
 from memheft.program import decimal_of, size_of
 
@@ -93,7 +101,7 @@ def parser() -> Parser:
 
 def main(args: Sequence[str]) -> int:
     """Run the verb."""
-    options = parser().parse_intermixed_args(join_temporary(args))
+    options = parser().parse_intermixed_args(_join_growth(join_temporary(args)))
     span = take_moment(options)
     limit, fold = number_of(options.limit, "--limit"), percent_of(options.fold)
     budget = Budget(options.fail_above) if options.fail_above is not None else None
@@ -110,6 +118,9 @@ def main(args: Sequence[str]) -> int:
     gc.disable()  # millions of tuples, none of them garbage
     with Progress("comparing the recordings"):
         before, after = (_query(path, options, span) for path in paths)
+        check_regions(options.region, before.recording, after.recording)
+        if budget is not None:
+            _check_code(options, before, after)
         views = (before.view(), after.view())
         matching = Matching((before.recording, after.recording), views)
         shown = (
@@ -144,6 +155,18 @@ def main(args: Sequence[str]) -> int:
     return EXIT_BUDGET
 
 
+def _join_growth(args: Sequence[str]) -> list[str]:
+    """`--fail-above -5%`: argparse would take the number for an option, and miss one."""
+    out: list[str] = []
+    for word in args:
+        option = out[-1] if out else ""
+        if len(option) > 3 and "--fail-above".startswith(option) and word[:1] == "-" and word[1:2].isdigit():
+            out[-1] = f"{option}={word}"
+        else:
+            out.append(word)
+    return out
+
+
 def _check_form(options: argparse.Namespace) -> None:
     if options.tree and options.by:
         raise UsageError(
@@ -172,7 +195,30 @@ def _paths(files: list[str]) -> tuple[str, str]:
 
 def _query(path: str, options: argparse.Namespace, span: int) -> Query:
     options.file, options.lines = path, None
-    return Query(open_recording(path), options, span, must_exist=False)
+    return Query(open_recording(path), options, span)
+
+
+def _check_code(options: argparse.Namespace, before: Query, after: Query) -> None:
+    """A budget for code that is in neither recording would be kept by a typing error: raise UsageError."""
+    queries = (before, after)
+    for pattern in options.match or ():
+        if not any(
+            query.recording.names.matches(file, [pattern])
+            for query in queries
+            for file in query.recording.files
+        ):
+            raise UsageError(
+                f"no file of these recordings is like {pattern}: --fail-above would judge nothing",
+                "memheft report --by file lists the files",
+                code="unknown-name",
+            )
+    if not any(query.has_files for query in queries):
+        raise UsageError(
+            f"no file of these recordings is left by {' '.join(before.filters)}: "
+            "--fail-above would judge nothing",
+            "memheft report --by file lists the files",
+            code="unknown-name",
+        )
 
 
 def _judge(budget: Budget, query: Query, views: tuple[View, View]) -> Json:
@@ -202,14 +248,12 @@ _NAMES = {
 def _begin(before: Query, after: Query, matching: Matching, views: tuple[View, View]) -> Paper:
     """The head of every text: programs, moment, sums."""
     from memheft.views import diff, sizes
+    from memheft.views.names import title_of
     from memheft.views.paper import Paper
     from memheft.views.text import clean
 
     paper = Paper()
-    title = TITLES[before.moment]
-    if before.moment == "temporary" and before.span > 1:
-        title += f" {before.span} blocks"
-    paper.line(diff.title(matching, views, title), "title")
+    paper.line(diff.title(matching, views, title_of(before.moment, before.span)), "title")
     names = [clean(last.shown(query.recording.path)) for query in (before, after)]
     widest = max(map(len, names))
     for word, name, query, view in zip(("before", "after"), names, (before, after), views, strict=True):
@@ -247,9 +291,6 @@ def _end(
     if any(isinstance(cell, Place) and RECURSIVE in cell.tail for row in table.rows for cell in row):
         paper.line("(recursive): recursion is folded onto this line, its first level", "quiet")
     kind: Kind = "own" if queries[0].own else "callers" if queries[0].by == "stack" else "sizes"
-    for word, query, view in zip(("before", "after"), queries, views, strict=True):
-        own = [notices.NO_OWN_CODE] if query.wants_own and not query.recording.has_own_code else []
-        for text in own + notices.of(query.recording, view, kind):
-            paper.line(f"note: {word}: {text}", "warning")
-    for text in notices.of_two(queries[0].recording, queries[1].recording):
+    recordings = (queries[0].recording, queries[1].recording)
+    for text in notices.of_two(recordings, views, kind, queries[0].wants_own):
         paper.line(f"note: {text}", "warning")

@@ -14,7 +14,15 @@ from memheft.cli import last, output
 from memheft.cli.errors import HeftError, UsageError
 from memheft.cli.open import open_recording
 from memheft.cli.parser import Parser
-from memheft.cli.query import GROUPINGS, Query, add_filters, add_moments, join_temporary, take_moment
+from memheft.cli.query import (
+    GROUPINGS,
+    Query,
+    add_filters,
+    add_moments,
+    check_regions,
+    join_temporary,
+    take_moment,
+)
 
 if TYPE_CHECKING:
     from memheft import _engine
@@ -85,6 +93,8 @@ def main(args: Sequence[str]) -> int:
     """Run the verb."""
     options = parser().parse_args(join_temporary(args))
     span = take_moment(options)
+    if options.output == "":
+        raise UsageError("-o needs the name of a file or a folder", "- is stdout")
     name = options.format or _format_of(options.output)
     form = FORMATS[name]
     if options.by and not form.is_table:
@@ -103,6 +113,7 @@ def main(args: Sequence[str]) -> int:
 
     with Progress("reading the recording"):
         recording = open_recording(options.file)
+        check_regions(options.region, recording)
         query = Query(recording, options, span)
         view = query.view()
     if name == "chrome":

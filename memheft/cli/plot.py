@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import os
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -40,12 +42,14 @@ def main(args: Sequence[str]) -> int:
     parser.add_argument("files", nargs="*", metavar="FILE", help="a recording")
     parser.add_argument("-o", "--output", metavar="OUTPUT", help="the picture: a name in .svg or .png")
     parser.add_argument("-f", "--force", action="store_true", help="overwrite OUTPUT")
+    parser.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
     options = parser.parse_intermixed_args(list(args))
     path, form = _output(options.output)
     output.check(path, options.force)
 
     names = options.files or [last.find()]
-    timelines = [timeline_of(open_recording(name)) for name in names]
+    recordings = [open_recording(name) for name in names]
+    timelines = [timeline_of(recording) for recording in recordings]
     labelled = list(zip(_labels(names), timelines, strict=True))
     if form == ".png":
         from memheft.views import png
@@ -63,7 +67,21 @@ def main(args: Sequence[str]) -> int:
 
         picture = svg.draw(labelled).encode("utf-8")
     output.save(path, [picture], options.force)
+    if not options.quiet and sys.stderr is not None:
+        _say(options, recordings)
     return 0
+
+
+def _say(options: argparse.Namespace, recordings: Sequence[Opened]) -> None:
+    """What was drawn into which file: on stderr."""
+    from memheft.views.text import clean
+
+    of = " and ".join(last.shown(recording.path) for recording in recordings)
+    if len(recordings) > 2:
+        of = f"{len(recordings)} recordings"
+    line = clean(f"memheft: {options.output}: memory over time of {of}")
+    encoding = sys.stderr.encoding or "ascii"
+    print(line.encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr)
 
 
 def timeline_of(recording: Opened) -> Timeline:

@@ -18,12 +18,6 @@ if TYPE_CHECKING:
 SPANS = (1, 2, 4)
 CLASSES = get_args(Code)
 GROUPINGS = get_args(By)
-TITLES = {
-    "peak": "at the peak",
-    "live": "at the end",
-    "total": "allocated in all",
-    "temporary": "freed before their thread asked for another",
-}
 
 
 def add_moments(made: Parser) -> None:
@@ -96,11 +90,9 @@ def _span(text: str | None) -> int | None:
 
 
 class Query:
-    """What was asked of a recording; `must_exist`: a region that it has not is an error."""
+    """What was asked of a recording."""
 
-    def __init__(
-        self, recording: Opened, options: argparse.Namespace, span: int, must_exist: bool = True
-    ) -> None:
+    def __init__(self, recording: Opened, options: argparse.Namespace, span: int) -> None:
         from memheft.views.names import CLASS_NAMES, OTHER
 
         self.recording = recording
@@ -128,18 +120,21 @@ class Query:
         self.regions: bytes | None = None
         if options.region:
             self.regions = recording.regions_like(options.region)
-            if must_exist and not any(self.regions):
-                raise UsageError(
-                    f"no region of this recording is called {' or '.join(options.region)}",
-                    "memheft report --by region lists the regions",
-                    code="unknown-name",
-                )
             self.filters += [f"--region={name}" for name in options.region]
 
     @property
     def drops_rows(self) -> bool:
         """Say whether a part of the memory is left out."""
         return self.keep != 15 or self.pattern is not None or self.regions is not None
+
+    @property
+    def has_files(self) -> bool:
+        """Say whether any file, of whatever size, is of the code that is asked for."""
+        matches = self.pattern if self.pattern is not None else bytes([1]) * len(self.recording.files)
+        return any(
+            is_like and self.keep >> name & 1
+            for is_like, name in zip(matches, self.recording.classes, strict=True)
+        )
 
     def view(self, moment: _Moment | None = None) -> _engine.View:
         """What was asked for, or another moment of it."""
@@ -149,10 +144,9 @@ class Query:
     def sum(self, view: _engine.View) -> str:
         """What there is of it, and when: the line that a report begins with."""
         from memheft.views import sizes
+        from memheft.views.names import title_of
 
-        title = TITLES[self.moment]
-        if self.moment == "temporary" and self.span > 1:
-            title += f" {self.span} blocks"
+        title = title_of(self.moment, self.span)
         if self.moment == "peak":
             title += f", {sizes.duration(self.recording.header['peak_at_ns'])} after the start"
         if self.moment == "live" and self.recording.running:
@@ -171,3 +165,15 @@ class Query:
         if self.moment == "temporary":
             out["temporary"] = self.span
         return out
+
+
+def check_regions(names: Sequence[str] | None, *recordings: Opened) -> None:
+    """A name that is no region's, in none of the recordings, is a mistake: raise UsageError."""
+    for name in names or ():
+        if not any(any(recording.regions_like([name])) for recording in recordings):
+            of = "this recording" if len(recordings) == 1 else "these recordings"
+            raise UsageError(
+                f"no region of {of} is called {name}",
+                "memheft report --by region lists the regions",
+                code="unknown-name",
+            )

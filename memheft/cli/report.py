@@ -10,7 +10,15 @@ from memheft.cli import last
 from memheft.cli.errors import UsageError
 from memheft.cli.open import open_recording
 from memheft.cli.parser import Parser
-from memheft.cli.query import GROUPINGS, Query, add_filters, add_moments, join_temporary, take_moment
+from memheft.cli.query import (
+    GROUPINGS,
+    Query,
+    add_filters,
+    add_moments,
+    check_regions,
+    join_temporary,
+    take_moment,
+)
 
 if TYPE_CHECKING:
     from memheft import _engine
@@ -88,6 +96,7 @@ def main(args: Sequence[str]) -> int:
 
     with Progress("reading the recording"):
         recording = open_recording(options.file)
+        check_regions(options.region, recording)
         query = Report(recording, options, span)
         view = query.view()
     if options.tree:

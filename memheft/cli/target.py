@@ -39,7 +39,7 @@ class Target:
 def resolve(kind: str, words: Sequence[str]) -> Target:
     """Find the program; `kind` is "m", "c" or "" as on the interpreter's command line."""
     if kind == "m":
-        if not words:
+        if not words or not words[0]:
             raise UsageError("-m needs the name of a module", "memheft run -m MODULE")
         return Target("module", ["-m", *words], words[0], words[0])
     if kind == "c":

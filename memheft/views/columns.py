@@ -75,6 +75,10 @@ _KEYS: dict[_By, tuple[Column, ...]] = {
         _of("owner", "line", "int"),
         _of("owner", "function"),
         _key("owner_bytes", "int"),
+        _of("caller", "file"),
+        _of("caller", "line", "int"),
+        _of("caller", "function"),
+        _key("caller_bytes", "int"),
     ),
     "function": (_key("file"), _key("function"), _key("module")),
     "file": (_key("file"),),
@@ -96,14 +100,21 @@ _KEYS: dict[_By, tuple[Column, ...]] = {
 _WHEN = ("before", "after", "delta")
 _CHANGES = [_key(f"{what}_{when}", "int") for what in ("bytes", "blocks") for when in _WHEN]
 _CHANGE_ERRORS = [_key(f"{what}_{when}_error", "int") for what in ("bytes", "blocks") for when in _WHEN]
-_LINE_CHANGES = (
-    _key("file"),
-    _key("line_before", "int"),
-    _key("line_after", "int"),
-    _key("function"),
-    _key("module"),
-    Column("text_changed", "int", lambda row: int(bool(row.get("text_changed")))),
-)
+_FILES = (_key("file"), _key("file_before"))
+_CHANGE_KEYS: dict[_By, tuple[Column, ...]] = _KEYS | {
+    "line": (
+        *_FILES,
+        _key("line", "int"),
+        _key("line_before", "int"),
+        _key("line_after", "int"),
+        _key("function"),
+        _key("module"),
+        Column("text_changed", "int", lambda row: int(bool(row.get("text_changed")))),
+        _key("imports", "texts"),
+    ),
+    "function": (*_FILES, _key("function"), _key("module")),
+    "file": _FILES,
+}
 
 
 def columns_of(by: _By) -> list[Column]:
@@ -113,7 +124,7 @@ def columns_of(by: _By) -> list[Column]:
 
 def of_changes(by: _By) -> list[Column]:
     """The columns of a difference by a grouping."""
-    return [*_CHANGES, *(_LINE_CHANGES if by == "line" else _KEYS[by]), *_CHANGE_ERRORS]
+    return [*_CHANGES, *_CHANGE_KEYS[by], *_CHANGE_ERRORS]
 
 
 def _filled(
@@ -189,6 +200,8 @@ def arrow(rows: Rows, view: Json, form: str) -> bytes:
             ("column", pa.int64()),
             ("function", text),
             ("module", text),
+            ("imports", text),
+            ("recursive", pa.bool_()),
         ]
     )
     types = {"int": pa.int64(), "text": text, "texts": pa.list_(text), "stack": pa.list_(frame)}
@@ -223,6 +236,7 @@ def _clean(kind: Kind, value: Any) -> Any:
     if kind == "texts":
         return list(map(well_formed, value))
     return [
-        {key: well_formed(part) if isinstance(part, str) else part for key, part in frame.items()}
+        {"recursive": False}
+        | {key: well_formed(part) if isinstance(part, str) else part for key, part in frame.items()}
         for frame in value
     ]

@@ -1,4 +1,4 @@
-"""Names of files as people call them, and whose code they are."""
+"""Names of files as people call them, and whose code they are; what moments are called."""
 
 from __future__ import annotations
 
@@ -13,9 +13,21 @@ INTERPRETER = "<interpreter>"
 PATHS_CUT = "<paths cut>"  # stands for the callers of lines whose callers were not kept
 REGION_SEPARATOR = " / "  # between the names of a region and of those in which it is
 
+_MOMENTS = {
+    "peak": "at the peak",
+    "live": "at the end",
+    "total": "allocated in all",
+    "temporary": "freed before their thread asked for another",
+}
+
 _SITE_PART = re.compile(r".*/(?:site|dist)-packages/")
 _STDLIB_PART = re.compile(r".*/lib(?:64)?/python3(?:\.\d+t?)?/(?!(?:site|dist)-packages/)(?:lib-dynload/)?")
 _TYPED = ("<stdin>", "<console>", "<doctest ", "<ipython-input-", "<python-input-")
+
+
+def title_of(moment: str, span: int = 1) -> str:
+    """What a moment is called after the number of bytes that it has."""
+    return _MOMENTS[moment] + (f" {span} blocks" if moment == "temporary" and span > 1 else "")
 
 
 class Names:

@@ -42,12 +42,11 @@ _CUT = {
 
 def of(recording: Opened, view: _engine.View, kind: Kind) -> list[str]:
     """The notices below a view; `kind`: which of its sums there are."""
-    return (
-        of_sampling(recording, view)
-        + _of_its_end(recording)
-        + of_losses(recording, view)
-        + of_cut_paths_in(recording, view, kind)
-    )
+    return of_sampling(recording, view) + _of_what_is_counted(recording, view, kind)
+
+
+def _of_what_is_counted(recording: Opened, view: _engine.View, kind: Kind) -> list[str]:
+    return _of_its_end(recording) + of_losses(recording, view) + of_cut_paths_in(recording, view, kind)
 
 
 def of_sums(recording: Opened) -> list[str]:
@@ -93,22 +92,45 @@ def _of_its_end(recording: Opened) -> list[str]:
     return []
 
 
-def of_two(before: Opened, after: Opened) -> list[str]:
-    """What must be known to compare two recordings."""
-    out = []
-    pythons = [recording.text("python") for recording in (before, after)]
+def of_two(
+    recordings: tuple[Opened, Opened],
+    views: tuple[_engine.View, _engine.View],
+    kind: Kind,
+    wants_own: bool = False,
+) -> list[str]:
+    """The notices below a comparison; `wants_own`: of each one's own code."""
+    out = _of_samples(recordings, views)
+    for word, recording, view in zip(("before", "after"), recordings, views, strict=True):
+        own = [NO_OWN_CODE] if wants_own and not recording.has_own_code else []
+        out += [f"{word}: {text}" for text in own + _of_what_is_counted(recording, view, kind)]
+    pythons = [recording.text("python") for recording in recordings]
     if all(pythons) and pythons[0] != pythons[1]:
         out.append(f"recorded by Python {pythons[0]} and {pythons[1]}: a part of the changes is Python's own")
-    codes = [recording.exit_code for recording in (before, after)]
+    codes = [recording.exit_code for recording in recordings]
     if None not in codes and codes[0] != codes[1]:
         out.append(f"the programs ended differently: exit code {codes[0]} before, {codes[1]} after")
-    for word, recording in (("before", before), ("after", after)):
-        if recording.mode == "sampled":
-            every = sizes.size(recording.header["interval_bytes"])
-            out.append(
-                f"{word} is a sample, one in {every}: its sizes are estimates, small changes mean nothing"
-            )
     return out
+
+
+def _of_samples(recordings: tuple[Opened, Opened], views: tuple[_engine.View, _engine.View]) -> list[str]:
+    """What the difference is worth, if one of them or both are samples."""
+    from memheft.views.rows import error_of
+
+    sampled = [
+        (word, sizes.size(recording.header["interval_bytes"]))
+        for word, recording in zip(("before", "after"), recordings, strict=True)
+        if recording.is_sampled
+    ]
+    if not sampled:
+        return []
+    words, rates = zip(*sampled, strict=True)
+    if len(set(rates)) == 1:
+        every = f"one allocation in {rates[0]} on average"
+    else:
+        every = f"one allocation in {rates[0]} on average before, in {rates[1]} after"
+    what = f"{words[0]}: estimated from a sample" if len(words) == 1 else "estimated from samples"
+    error = sizes.size(error_of(sum(view.bytes_error**2 for view in views)))
+    return [f"{what}, {every}; the standard error of the sum's change is {error}, small changes mean nothing"]
 
 
 def why_not_recorded(recording: Opened) -> str:

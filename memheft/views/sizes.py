@@ -29,14 +29,14 @@ def count_change(delta: int) -> str:
 
 
 def growth(before: int, after: int) -> str:
-    """A change in percent: +264 %, -0.4 %; nothing where there was nothing before."""
+    """A change in percent: +264 %, -0.4 %, <0.1 % either way; nothing where there was nothing before."""
     if before <= 0 or after == before:
         return ""
     percent = 100 * (after - before) / before
     if abs(percent) >= 1000:
         return f"{after / before:,.0f}x"
     if abs(percent) < 0.05:
-        return "+<0.1 %" if percent > 0 else "-<0.1 %"
+        return "<0.1 %"
     return f"{percent:+.0f} %" if abs(percent) >= 9.95 else f"{percent:+.1f} %"
 
 

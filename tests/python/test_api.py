@@ -399,6 +399,22 @@ def test_save(tmp_path: Path) -> None:
     assert len(kept) == N
 
 
+@pytest.mark.parametrize("path", [None, "made.heft"])
+def test_source_lines_are_kept(tmp_path: Path, path: str | None) -> None:
+    """A recording reads the same where the program's files are not, or not any more."""
+    source = tmp_path / "gone.py"
+    source.write_text("def grow():\n    return [here for here in map(bytes, range(1000))]\n")
+    names: dict[str, Any] = {}
+    exec(compile(source.read_text(), str(source), "exec"), names)
+    with memheft.record(None if path is None else tmp_path / path) as recording:
+        kept = names["grow"]()
+    if path is None:
+        recording.save(tmp_path / "made.heft")
+    source.unlink()
+    assert "return [here" in str(memheft.open(tmp_path / "made.heft").live)
+    assert len(kept) == 1000
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         memheft.open(tmp_path / "none.heft")
@@ -700,6 +716,71 @@ def test_filters(small: memheft.Recording) -> None:
             total.filter(only=wrong)  # type: ignore[arg-type]
 
 
+def test_filters_are_compared_by_meaning(small: memheft.Recording) -> None:
+    total = small.total
+    either, both = total.filter(match=["json", "decoder"]), total.filter(match="json").filter(match="decoder")
+    assert either.total_bytes > both.total_bytes > 0
+    with pytest.raises(ValueError, match=r"cannot be compared: .* --match=json --match=decoder, and .* and "):
+        either.diff(both)
+    for one, other in (
+        (either, total.filter(match=["decoder", "json"])),
+        (both, total.filter(match="decoder").filter(match="json")),
+        (
+            total.filter(only="own"),
+            total.filter(only=["own", "stdlib"]).filter(only=["own", "site-packages"]),
+        ),
+        (total.filter(match="json", without="own"), total.filter(without="own").filter(match="json")),
+        (total.filter(region=["a", "b"]), total.filter(region=["b", "a"])),
+        (total.own().filter(match="x"), total.filter(match="x").own()),
+    ):
+        assert one.diff(other).bytes_delta == 0
+    for one, other in (
+        (total.filter(only=["own", "stdlib"]), total.filter(only="own").filter(only="stdlib")),
+        (total.filter(region=["a", "b"]), total.filter(region="a").filter(region="b")),
+        (total, total.own()),
+        (total, total.filter(match="json")),
+    ):
+        with pytest.raises(ValueError, match="cannot be compared"):
+            one.diff(other)
+
+
+@pytest.mark.parametrize(
+    ("calls", "words"),
+    [
+        ([{"match": ["a", "b"]}, {"region": "r"}], "--match=a --match=b --region=r"),
+        ([{"match": "a"}, {"match": ["b", "c"]}], "--match=a and --match=b --match=c"),
+        ([{"without": "own"}, {"without": "stdlib"}], "--no-own --no-stdlib"),
+        (
+            [{"only": "own", "match": "a"}, {"only": ["own", "stdlib"], "match": "b"}, {"region": "r"}],
+            "--only=own --match=a and --only=own --only=stdlib --match=b --region=r",
+        ),
+    ],
+)
+def test_how_filters_read(small: memheft.Recording, calls: list[dict[str, Any]], words: str) -> None:
+    view = small.total
+    for call in calls:
+        view = view.filter(**call)
+    document: Any = view.to_dict()
+    schema.check(document)
+    assert document["view"]["filters"] == words.split()
+    assert repr(view).startswith(f"<memheft.View total by line {words}: ")
+
+
+@pytest.mark.parametrize("name", ["only", "without", "match", "region"])
+def test_filters_of_the_wrong_kind(small: memheft.Recording, name: str) -> None:
+    for wrong, kind in ((Path("x"), "a PosixPath"), ([5], "an int"), (5, "an int"), ([None], "None")):
+        with pytest.raises(TypeError, match=f"^{name} takes a text or several, not {kind}$"):
+            small.total.filter(**{name: wrong})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=f"^{name} was given no names"):
+        small.total.filter(**{name: []})
+
+
+def test_only_views_are_compared(small: memheft.Recording) -> None:
+    for wrong, kind in ((None, "None"), (small, "a Recording")):
+        with pytest.raises(TypeError, match=f"^a view is compared with a view, not with {kind}$"):
+            small.total.diff(wrong)  # type: ignore[arg-type]
+
+
 def test_temporary(small: memheft.Recording) -> None:
     sums = [small.temporary_within(n).total_bytes for n in (1, 2, 4)]
     assert sums == sorted(sums)
@@ -730,8 +811,7 @@ def test_drawn(small: memheft.Recording, workplace: Workplace) -> None:
     workplace.write("<b>&.py", "def f():\n    return ['<script>' + str(i) for i in range(1000)]\n")
     workplace.write(
         "app.py",
-        "import memheft\nfrom importlib.machinery import SourceFileLoader\n"
-        "m = SourceFileLoader('odd', '<b>&.py').load_module() if 0 else {}\n"
+        "import memheft\nm = {}\n"
         "exec(compile(open('<b>&.py').read(), '/tmp/<b>&.py', 'exec'), m)\n"
         "with memheft.record() as r: kept = m['f']()\nprint(r.live._repr_html_())\n",
     )
@@ -741,7 +821,20 @@ def test_drawn(small: memheft.Recording, workplace: Workplace) -> None:
     assert "<b>" not in result.out
 
 
-@given(st.lists(st.sampled_from(["own", "stdlib", "site-packages"])), st.integers(0, 30))
+def test_what_sequences_can_do(small: memheft.Recording) -> None:
+    for items in (small.total, small.total.diff(small.total), small.timeline):
+        every: list[Any] = list(items)
+        assert [items.index(one) for one in every] == [every.index(one) for one in every]
+        assert all(items.count(one) == every.count(one) for one in every)
+        assert list(reversed(items)) == every[::-1]
+        assert every[-1] in items
+        assert items.count(None) == 0
+        for search in ((None,), (every[0], 1, 1)):
+            with pytest.raises(ValueError, match="not in list"):
+                items.index(*search)
+
+
+@given(st.lists(st.sampled_from(["own", "stdlib", "site-packages"]), min_size=1), st.integers(0, 30))
 def test_any_filter_keeps_the_sums(words: list[Any], n: int) -> None:
     view = memheft.open(ROOT / "tests/golden/format-1.heft").total.filter(without=words)
     for by in GROUPINGS:
@@ -845,6 +938,11 @@ def test_pyarrow(golden: memheft.Recording, by: Any) -> None:
         named = ("file", "line", "function", "module", "thread", "thread_id", "owner_bytes", "bytes_error")
         for name in named:
             assert name not in row or row[name] == getattr(expected, name)
+        for name in ("owner", "caller") if by == "line" else ():
+            of = getattr(expected, name)
+            place = (of.file, of.line, of.function) if of is not None else (None, None, None)
+            assert tuple(row[f"{name}_{inner}"] for inner in ("file", "line", "function")) == place
+            assert row[f"{name}_bytes"] == getattr(expected, f"{name}_bytes")
         if by == "stack":
             assert row["stack"].count(";") == len(expected.stack or ()) - 1
             assert row["stack"].rpartition(";")[2].startswith(str(expected.function))
@@ -884,7 +982,8 @@ def test_pyarrow_of_a_difference(tmp_path: Path, by: Any) -> None:
             if name == "stack" or (by == "stack" and name in ("file", "line", "function", "module")):
                 continue
             expected = getattr(change, name)
-            expected = " / ".join(expected) or None if name == "region" else expected
+            if name in ("region", "imports"):
+                expected = {"region": " / ", "imports": " "}[name].join(expected) or None
             assert row[name] == expected, name
         assert not any(row[name] for name in table.column_names if name.endswith("_error"))
         if by == "stack":
@@ -900,6 +999,8 @@ def test_polars(small: memheft.Recording) -> None:
     frame = pl.DataFrame(small.total.by("stack"))
     assert frame["bytes"].sum() == small.total.total_bytes
     assert frame["module"].to_list() == [row.module for row in small.total.by("stack")]
+    for items in (small.total.by("stack"), small.total.diff(small.total), small.timeline):
+        assert pl.DataFrame(items).columns == pytest.importorskip("pyarrow").table(items).column_names
 
 
 def test_duckdb_and_pandas(small: memheft.Recording) -> None:

@@ -15,6 +15,9 @@ import pytest
 import schema
 from conftest import Workplace, clean_environment
 
+import memheft
+from memheft.views import sizes
+
 OLD = """\
 import threading
 
@@ -299,7 +302,26 @@ def test_budget_of_what_was_nothing(two: Workplace) -> None:
     result = two.memheft(*words, "--fail-above", "1000%")
     assert result.code == 3
     assert "from 0 B to " in result.err
-    assert two.memheft(*words[:3], "--match", "nothing.py", "--fail-above", "0%").code == 0
+    assert two.memheft("diff", "new.heft", "new.heft", *words[3:], "--fail-above", "0%").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--match", "nothing.py"], "is like nothing.py"),
+        (["--match", "app.py", "--match", "ap0"], "is like ap0"),
+        (["--match", "app.py", "--only", "stdlib"], "left by --only=stdlib --match=app.py"),
+        (["--region", "lod"], "no region of these recordings is called lod"),
+    ],
+)
+def test_a_budget_of_nothing(two: Workplace, words: list[str], says: str) -> None:
+    """Misspelt, a budget would be kept for ever."""
+    result = two.memheft("diff", "old.heft", "new.heft", *words, "--fail-above", "5%", "--json")
+    assert (result.code, result.json["code"]) == (2, "unknown-name")
+    assert says in result.json["message"]
+    assert result.err.count("\n") == 1
+    without = two.memheft("diff", "old.heft", "new.heft", *words)
+    assert without.code == (2 if words[0] == "--region" else 0)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +335,9 @@ def test_budget_of_what_was_nothing(two: Workplace) -> None:
         (["old.heft", "new.heft", "--limit", "x"], "takes a number"),
         (["old.heft", "new.heft", "--temporary=3"], "takes 1, 2 or 4"),
         (["old.heft", "new.heft", "--fail-above", "much"], "a percentage or a size"),
-        (["old.heft", "new.heft", "--fail-above", "-5%"], "fail-above"),
+        (["old.heft", "new.heft", "--fail-above", "-5%"], "a percentage or a size, not '-5%'"),
+        (["old.heft", "--fail-a", "-5.5MiB", "new.heft"], "a percentage or a size, not '-5.5MiB'"),
+        (["old.heft", "new.heft", "--fail-above", "--live"], "--fail-above: expected one argument"),
         (["old.heft", "new.heft", "--fail-above", "nan%"], "a percentage or a size"),
         (["old.heft", "new.heft", "--fail-above", "5iB"], "a percentage or a size with its unit"),
         (["old.heft", "new.heft", "--fail-above", "5"], "a percentage or a size with its unit"),
@@ -352,6 +376,57 @@ def test_bad_recordings(two: Workplace, bad: int) -> None:
         assert len(result.err.splitlines()) == 1
         assert name in result.err
     assert two.memheft("diff", "old.heft", "new").code == 1  # a folder
+
+
+@pytest.mark.parametrize("by", GROUPINGS)
+def test_the_api_says_the_same(two: Workplace, by: Any) -> None:
+    before, after = (memheft.open(two.folder / f"{name}.heft").live.by(by) for name in ("old", "new"))
+    difference = before.diff(after)
+    rows = diff(two, "--live", "--by", by)["rows"]
+    assert len(rows) == len(difference)
+    for change, row in zip(difference, rows, strict=True):
+        for name in set(memheft.Change._fields) - {"stack", "imports", "region", "text_changed"}:
+            assert getattr(change, name) == row.get(name), name
+        assert change.text_changed == row.get("text_changed", False)
+        assert change.imports == tuple(row.get("imports", ()))
+        assert len(change.stack or ()) == len(row.get("stack", ()))
+    if by == "line":
+        assert any(change.imports == ("fractions",) and change.line for change in difference)
+        assert any(str(change.file_before).endswith("old/app.py") for change in difference)
+        assert all(change.line in (change.line_after, change.line_before) for change in difference)
+    text = two.memheft("diff", "old.heft", "new.heft", "--live", "--by", by).out
+    title = text.splitlines()[0].replace(" at the end: ", f" at the end (by {by}): ")
+    assert str(difference).splitlines()[0] == title
+
+
+@pytest.mark.parametrize("samples", [(None, "4KiB"), ("4KiB", "4KiB"), ("4KiB", "8KiB")])
+def test_notices(workplace: Workplace, samples: tuple[str | None, str | None]) -> None:
+    """The API has those of the command; of samples it is said once."""
+    files = ("before.heft", "after.heft")
+    workplace.write("app.py", "kept = [bytes(100) for _ in range(10_000)]\n")
+    for file, sample in zip(files, samples, strict=True):
+        words = [f"--sample={sample}"] * (sample is not None)
+        environment = {"MEMHEFT_FULL_WALK": "1"}
+        done = workplace.memheft("run", "-q", "-o", file, *words, "app.py", environment=environment)
+        assert done.code == 0, done.err
+    said = [text for text in workplace.memheft("diff", *files).out.splitlines() if text.startswith("note:")]
+    assert said[1:] == [
+        f"note: {when}: stacks were walked in full (slower, just as exact)" for when in ("before", "after")
+    ]
+    kinds: dict[tuple[str | None, str | None], str] = {
+        (None, "4KiB"): "after: estimated from a sample, one allocation in 4.00 KiB on average;",
+        ("4KiB", "4KiB"): "estimated from samples, one allocation in 4.00 KiB on average;",
+        ("4KiB", "8KiB"): (
+            "estimated from samples, one allocation in 4.00 KiB on average before, in 8.00 KiB after;"
+        ),
+    }
+    assert said[0].startswith(f"note: {kinds[samples]} the standard error of the sum's change is ")
+    before, after = (memheft.open(workplace.folder / file) for file in files)
+    difference = before.diff(after)
+    error = difference.to_dict()["totals"]["bytes_delta_error"]  # type: ignore[index]
+    assert f" {sizes.size(error)}, small" in said[0]
+    assert [text for text in str(difference).splitlines() if text.startswith("note:")] == said
+    assert all(f"<p>{text.replace(chr(39), '&#x27;')}</p>" in difference._repr_html_() for text in said)
 
 
 def test_code_without_source(workplace: Workplace) -> None:

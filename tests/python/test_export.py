@@ -206,13 +206,27 @@ def test_csv(recorded: Workplace, by: str) -> None:
                 assert cell.count(";") == len(row["stack"]) - 1
                 innermost = row["stack"][0]
                 assert cell.split(";")[-1].startswith(innermost["function"])
-            elif key.startswith("owner_") and key != "owner_bytes":
-                expected = row.get("owner", {}).get(key.removeprefix("owner_"))
+            elif key.startswith(("owner_", "caller_")) and not key.endswith("_bytes"):
+                of, _, inner = key.partition("_")
+                expected = row.get(of, {}).get(inner)
                 assert cell == ("" if expected is None else str(expected))
             elif key == "imports":
                 assert cell == " ".join(row.get("imports", []))
             else:
                 assert cell == ("" if flat.get(key) is None else str(flat[key])), key
+
+
+def test_csv_of_callers(workplace: Workplace) -> None:
+    """What an installed program asked the standard library for."""
+    workplace.write("site-packages/tool.py", "import json\nkept = json.loads(str([*range(1000)]))\n")
+    done = workplace.memheft("run", "-q", "-o", "app.heft", "site-packages/tool.py")
+    assert done.code == 0, done.err
+    (row,) = [row for row in read_csv(export(workplace, "app.csv", "--live")) if row["caller_line"] == "2"]
+    assert row["file"].endswith("json/decoder.py")
+    assert row["caller_file"].endswith("site-packages/tool.py")
+    assert row["caller_function"] == "<module>"
+    assert 0 < int(row["caller_bytes"]) <= int(row["bytes"])
+    assert (row["owner_file"], row["owner_line"], row["owner_bytes"]) == ("", "", "")
 
 
 def test_json_is_the_report(recorded: Workplace) -> None:
@@ -384,6 +398,8 @@ def test_a_folder_and_a_link(recorded: Workplace) -> None:
         (["-o", "-"], 2, "stdout says no format"),
         (["-o", "."], 2, "a folder says no format"),
         (["-o", "x.heft"], 2, "x.heft: the name says no format"),
+        (["-o", ""], 2, "error: -o needs the name of a file or a folder"),
+        (["-o", "", "--format", "csv"], 2, "error: -o needs the name of a file or a folder"),
         (["-o", "x", "--format", "xml"], 2, "xml"),
         (["-o", "x.pb.gz", "--by", "line"], 2, "--by does not go with pprof"),
         (["-o", "x.csv", "--peak", "--live"], 2, "not allowed"),

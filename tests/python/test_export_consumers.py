@@ -176,7 +176,30 @@ def test_arrow(recorded: Workplace, by: str) -> None:
         for key in row.keys() & cells.keys():
             assert cells[key] == row[key] or key == "stack"
         if by == "stack":
-            assert [frame["line"] for frame in cells["stack"]] == [frame["line"] for frame in row["stack"]]
+            known = {"imports": None, "recursive": False}  # of a frame that has no such key in JSON
+            assert cells["stack"] == [known | frame for frame in row["stack"]]
+        for key in ("owner", "caller") if by == "line" else ():
+            place = row.get(key, {})
+            assert all(cells[f"{key}_{inner}"] == place.get(inner) for inner in ("file", "line", "function"))
+            assert cells[f"{key}_bytes"] == row.get(f"{key}_bytes")
+
+
+def test_arrow_of_frames(recorded: Workplace) -> None:
+    """Nothing that JSON says of a frame is left out."""
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'memheft[consumers]'")
+    import pyarrow.parquet
+
+    golden = str(Path(__file__).parents[1] / "golden" / "format-1.heft")
+    words = ("--by", "stack", "--total")
+    rows = recorded.memheft("report", golden, "--json", *words).json["rows"]
+    path = recorded.folder / "golden.parquet"
+    assert recorded.memheft("export", golden, "-o", str(path), *words).code == 0
+    stacks = pyarrow.parquet.read_table(path)["stack"].to_pylist()
+    known = {"imports": None, "recursive": False}  # of a frame that has no such key
+    assert stacks == [[known | frame for frame in row["stack"]] for row in rows]
+    frames = [frame for stack in stacks for frame in stack]
+    assert any(frame["imports"] for frame in frames)
+    assert any(frame["recursive"] for frame in frames)
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

@@ -493,7 +493,8 @@ def test_plot_writes_what_the_document_says(recorded: Workplace) -> None:
     recorded.write("grow.py", "x = [bytearray(1000) for _ in range(9000)]")
     assert recorded.memheft("run", "-q", "-f", "-o", strange, "grow.py").code == 0
     result = recorded.memheft("plot", "app.heft", strange, "-f", "-o", "both.svg")
-    assert (result.code, result.out, result.err) == (0, "", "")
+    said = f"memheft: both.svg: memory over time of app.heft and {strange}\n"
+    assert (result.code, result.out, result.err) == (0, "", said)
     from memheft.views import timeline as view
     from memheft.views.recording import Opened
 
@@ -566,7 +567,13 @@ def test_errors(recorded: Workplace, words: list[str], code: int, says: str) -> 
 
 
 def test_the_last_recording(recorded: Workplace) -> None:
-    assert recorded.memheft("plot", "-f", "-o", "last.svg").code == 0
+    said = recorded.memheft("plot", "-f", "-o", "last.svg")
+    assert said.code == 0
+    assert re.fullmatch(r"memheft: last.svg: memory over time of .+\.heft\n", said.err)
+    quiet = recorded.memheft("plot", "-qf", "-o", "last.svg")
+    assert (quiet.code, quiet.err) == (0, "")
+    many = recorded.memheft("plot", *["app.heft"] * 3, "-f", "-o", "last.svg")
+    assert many.err == "memheft: last.svg: memory over time of 3 recordings\n"
     assert recorded.memheft("p", "-f", "-o", "last.svg").code == 0
     recorded.memheft("report", "--plot")
 

@@ -9,6 +9,7 @@ import pytest
 import recording_tools as tools
 from conftest import Workplace
 
+import memheft
 from memheft import _engine
 
 # What a program knows of its regions by a context variable of its own, against what the recording says.
@@ -507,6 +508,17 @@ def test_report_of_a_region(recorded: Workplace) -> None:
         "memheft: error: no region of this recording is called nope "
         "(memheft report --by region lists the regions)\n"
     )
+
+
+def test_view_of_a_region(recorded: Workplace) -> None:
+    live = memheft.open(recorded.folder / "app.heft").live
+    parse = live.filter(region="parse")
+    assert 400_000 <= parse.total_bytes < 401_000
+    assert 700_000 <= live.filter(region=["load", "parse"]).total_bytes < 705_000
+    assert live.filter(region="load").filter(region="parse").total_bytes == parse.total_bytes
+    assert live.filter(region="l* / parse").total_bytes == parse.total_bytes
+    assert {row.region for row in parse.by("region") if row.bytes} == {("load", "parse")}
+    assert len(live.filter(region="nope")) == 0
 
 
 def test_tree_and_stacks_name_them(recorded: Workplace) -> None:

@@ -102,6 +102,7 @@ def test_usage_errors(workplace: Workplace) -> None:
         (["-q"], "nothing to run"),
         (["--"], "nothing to run"),
         (["-m"], "-m needs"),
+        (["-m", ""], "-m needs"),
         (["-c"], "-c needs"),
         ([""], "is empty"),
         (["-X"], "-X needs"),

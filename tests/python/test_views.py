@@ -528,6 +528,8 @@ def test_sizes() -> None:
     parts = ((61, 100), (0, 1), (1, 10_000), (995, 10_000), (0, 0), (1, 0))
     shares = ["61 %", "0 %", "<0.1 %", "10 %", "0 %", "- %"]
     assert [sizes.share(*pair) for pair in parts] == shares
+    grown = [sizes.growth(1_000_000, after) for after in (1_000_001, 999_999, 1_004_000, 990_000, 5_000_000)]
+    assert grown == ["<0.1 %", "<0.1 %", "+0.4 %", "-1.0 %", "+400 %"]
     assert [sizes.duration(n * 10**8) for n in (0, 1, 124, 999, 1000, 2000, 36_000, 90_000)] == [
         "0.00 s", "0.10 s", "12.4 s", "99.9 s", "1 min 40 s", "3 min 20 s", "1 h 0 min", "2 h 30 min",
     ]  # fmt: skip
