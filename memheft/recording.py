@@ -231,8 +231,8 @@ class Recording:
         """Write it into a file that any memheft can read, with the source lines that it needs.
 
         One that this process is making is saved as it is now, see snapshot(). A file that exists is an error
-        (FileExistsError), or with `force` overwritten if it is a recording. Raises RecordingError while
-        another process is making it.
+        (FileExistsError), or with `force` overwritten if it is a recording, but not one that is being made.
+        Raises RecordingError for that, and while another process is making this one.
         """
         if self._is_on():
             with self.snapshot() as now:
@@ -247,6 +247,8 @@ class Recording:
         problem = program.not_to_overwrite(target) if force else None
         if problem is not None:
             raise FileExistsError(errno.EEXIST, f"{problem}: only recordings are overwritten", target)
+        if force and _is_being_made(target):
+            raise RecordingError(f"{target}: a recording is being made in this file: choose another")
         _copy(self._source(), target, force)
         if not opened.engine.source:
             keep_sources(target)
@@ -340,6 +342,17 @@ def _open(source: str | Snapshot, name: str | None) -> Opened:
         return Opened(source, name)
     except _engine.EngineError as error:
         raise FormatError(f"{name or source}: {error}", error.code, error.offset) from None
+
+
+def _is_being_made(path: str) -> bool:
+    """Say whether a program records into this file, under this name or another: all would be lost."""
+    from memheft import _engine
+    from memheft.views.recording import Opened
+
+    try:
+        return Opened(path).running
+    except (OSError, _engine.EngineError):  # nothing, or what nobody can read or write any more
+        return False
 
 
 def _copy(source: str | Snapshot, target: str, force: bool) -> None:

@@ -141,6 +141,25 @@ def test_saved(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["a.heft", "b.heft"]
 
 
+def test_not_saved_into_a_file_that_is_being_recorded(tmp_path: Path) -> None:
+    path, hard = tmp_path / "a.heft", tmp_path / "hard.heft"
+    with memheft.record() as other:
+        pass
+    with memheft.record(path) as recording:
+        os.link(path, hard)
+        kept = work()
+        for one in (recording, recording.snapshot(), other):
+            for target in (path, hard):
+                with pytest.raises(memheft.RecordingError, match="being made in this file"):
+                    one.save(target, force=True)
+        kept += work()
+    assert 2 * N <= blocks_of(recording) <= 2 * N + 3
+    assert sorted(os.listdir(tmp_path)) == ["a.heft", "hard.heft"]
+    recording.save(path, force=True)
+    assert 2 * N <= blocks_of(memheft.open(path)) <= 2 * N + 3
+    assert len(kept) == 2 * N
+
+
 def test_info_says_what_it_is(workplace: Workplace) -> None:
     with memheft.record() as recording:
         recording.save(workplace.folder / "a.heft")
