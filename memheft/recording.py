@@ -232,16 +232,19 @@ class Recording:
 
         One that this process is making is saved as it is now, see snapshot(). A file that exists is an error
         (FileExistsError), or with `force` overwritten if it is a recording, but not one that is being made.
-        Raises RecordingError for that, and while another process is making this one.
+        Raises RecordingError for that, and while a process makes this one, if it is not what that process
+        has from record() or current_recording(). That of a program that was killed is saved as it was left.
         """
         if self._is_on():
             with self.snapshot() as now:
                 now.save(path, force=force)
             return
-        from memheft.views.recording import CLOSED, SEALED
+        from memheft.views.recording import SEALED
 
         opened = self._opened()
-        if opened.state not in (SEALED, CLOSED):
+        if opened.state < SEALED and opened.running:
+            if opened.header["pid"] == os.getpid():
+                raise RecordingError("this process is making the recording: save memheft.current_recording()")
             raise RecordingError("another process is still making the recording: save it when that has ended")
         target = os.path.abspath(os.fspath(path))
         problem = program.not_to_overwrite(target) if force else None

@@ -211,6 +211,38 @@ def test_another_process_makes_it(workplace: Workplace) -> None:
     assert not (workplace.folder / "b.heft").exists()
 
 
+def test_this_process_makes_it(tmp_path: Path) -> None:
+    with memheft.record(tmp_path / "a.heft"):
+        read = memheft.open(tmp_path / "a.heft")
+        with pytest.raises(memheft.RecordingError, match="this process is making"):
+            read.save(tmp_path / "b.heft")
+    read.save(tmp_path / "b.heft")
+    assert memheft.open(tmp_path / "b.heft").complete
+
+
+@pytest.mark.parametrize("way", ["record", "run", "MEMHEFT=1"])
+def test_its_program_was_killed(workplace: Workplace, way: str) -> None:
+    """It is saved as it was left, with the source lines, which nobody else has added."""
+    start = "import memheft; memheft.record('app.heft').start()\n" if way == "record" else ""
+    text = f"import os, signal\n{start}kept = [bytes(1000) for _ in range({N})]\n"
+    app = workplace.write("app.py", text + "os.kill(os.getpid(), signal.SIGKILL)\n")
+    if way == "run":
+        workplace.memheft("run", "-q", "-o", "app.heft", "app.py")
+        while not memheft.open(workplace.folder / "app.heft")._opened().header["drawn"]:
+            time.sleep(0.005)  # its watcher is still at work
+    else:
+        environment = {"MEMHEFT": "path=app.heft,quiet=1"} if way == "MEMHEFT=1" else {}
+        assert workplace.python("app.py", environment=environment).code == -9
+    recording = memheft.open(workplace.folder / "app.heft")
+    recording.save(workplace.folder / "saved.heft")
+    app.unlink()
+    saved = memheft.open(workplace.folder / "saved.heft")
+    assert not saved.complete
+    assert list(saved.live) == list(recording.live)
+    assert sum(row.blocks for row in saved.live if row.file == str(app)) >= N
+    assert f"range({N})" in str(saved.live)
+
+
 def test_it_is_stopped_meanwhile() -> None:
     over = threading.Event()
     taken: list[memheft.Recording] = []
