@@ -120,7 +120,8 @@ class Recorder:
         except RuntimeError as error:  # of two threads that start at once, one comes second
             raise RecordingError(str(error)) from None
         current = _engine.current()
-        recording._began(fd, current[0] if current is not None else 0)
+        number, _, created = current if current is not None else (0, "", None)
+        recording._began(fd, number, created)
         self._recording = recording
         self._pid = os.getpid()
         self._on = True
@@ -146,7 +147,7 @@ class Recorder:
             raise RecordingError(str(error)) from None
         recording._ended()
         if recording.path is not None:
-            keep_sources(recording.path)
+            keep_sources(recording.path, recording._created)
         return recording
 
     def _file(self, this: program.Program, path: str) -> str:

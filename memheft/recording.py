@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from memheft import loading, program
-from memheft.errors import FormatError, RecordingError
+from memheft.errors import Error, FormatError, RecordingError
 from memheft.tables import View
 from memheft.timeline import Timeline
 
@@ -45,14 +45,14 @@ def current_recording() -> Recording | None:
     current = _engine.current()
     if current is None:
         return None
-    number, path = current
+    number, path, created = current
     known = _current
-    if known is not None and known._maker == (os.getpid(), number):
+    if known is not None and known._maker == (os.getpid(), number) and known._created == created:
         return known
     if path.startswith("/proc/self/fd/"):  # in memory: another thread is about to have begun it
         return None
     found = Recording._made(path)
-    found._began(None, number)
+    found._began(None, number, created)
     return found
 
 
@@ -66,7 +66,7 @@ class Recording:
     """
 
     # a program that takes many snapshots sees each of them as one small block
-    __slots__ = ("__weakref__", "_is_closed", "_maker", "_memory", "_path", "_read")
+    __slots__ = ("__weakref__", "_created", "_is_closed", "_maker", "_memory", "_path", "_read")
 
     def __init__(self) -> None:
         raise TypeError("recordings are made by memheft.record() and memheft.open()")
@@ -79,6 +79,7 @@ class Recording:
         self._read = None
         self._is_closed = False
         self._maker = None
+        self._created = None
         return self
 
     _path: str | None
@@ -86,11 +87,15 @@ class Recording:
     _read: Opened | None
     _is_closed: bool
     _maker: tuple[int, int] | None  # the process and number of one that this process makes or made
+    _created: (
+        int | None
+    )  # its Unix time in nanoseconds, by which it is known again under a name that is used anew
 
-    def _began(self, fd: int | None, number: int) -> None:
+    def _began(self, fd: int | None, number: int, created: int | None) -> None:
         if fd is not None:
             self._memory = _Memory(fd)
         self._maker = (os.getpid(), number)
+        self._created = created
         global _current
         _current = self
 
@@ -174,7 +179,7 @@ class Recording:
         from memheft import _engine
 
         current = _engine.current()
-        return current is not None and current[0] == self._maker[1]
+        return current is not None and current[0] == self._maker[1] and current[2] == self._created
 
     # -- what it is --------------------------------------------------------------------------------------
 
@@ -220,7 +225,7 @@ class Recording:
 
         try:
             totals = self._opened().totals
-        except (FormatError, OSError) as error:
+        except (Error, OSError) as error:
             return f"<memheft.Recording {name}: {error}>"
         peak, left = sizes.size(totals["peak_bytes"]), sizes.size(totals["live_bytes"])
         return f"<memheft.Recording {name}: peak {peak}, left {left}>"
@@ -241,7 +246,7 @@ class Recording:
             return
         from memheft.views.recording import SEALED
 
-        opened = self._opened()
+        opened = self._reopened()
         if opened.state < SEALED and opened.running:
             if opened.header["pid"] == os.getpid():
                 raise RecordingError("this process is making the recording: save memheft.current_recording()")
@@ -254,7 +259,7 @@ class Recording:
             raise RecordingError(f"{target}: a recording is being made in this file: choose another")
         _copy(self._source(), target, force)
         if not opened.engine.source:
-            keep_sources(target)
+            keep_sources(target, self._created)
 
     def close(self) -> None:
         """Give a recording in memory back; it cannot be read any more, but for the views that were taken."""
@@ -290,12 +295,21 @@ class Recording:
         """The recording, read: once, or anew as long as it changes."""
         if self._read is not None:
             return self._read
-        loading.require()
+        opened = self._reopened()
         from memheft.views.recording import RUNNING
 
-        opened = _open(self._source(), None if self._path is not None else MEMORY)
         if opened.state > RUNNING:
             self._read = opened
+        return opened
+
+    def _reopened(self) -> Opened:
+        loading.require()
+        opened = _open(self._source(), None if self._path is not None else MEMORY)
+        created = opened.header["created_unix_ns"]
+        if self._created is None:
+            self._created = created
+        elif self._created != created:  # inode numbers would not do: they are used again at once
+            raise RecordingError(f"{self._path}: the file has been replaced by another recording")
         return opened
 
 
@@ -394,8 +408,8 @@ def _copy_memory(source: Snapshot, out: int) -> None:
             at += os.write(out, data[at : at + (1 << 24)])
 
 
-def keep_sources(path: str) -> None:
-    """Put the source lines into a recording that is closed.
+def keep_sources(path: str, created: int | None) -> None:
+    """Put the source lines into a recording that is closed, if it is still the one that was `created` then.
 
     Without them it is as right as with them: what goes wrong here is nobody's error.
     """
@@ -404,7 +418,8 @@ def keep_sources(path: str) -> None:
     from memheft.views.recording import Opened
 
     try:
-        blob = sources.collect(Opened(path))
+        opened = Opened(path)
+        blob = sources.collect(opened) if opened.header["created_unix_ns"] == created else None
         if blob is not None:
             _engine.add_source(path, blob)
     except (OSError, _engine.EngineError):

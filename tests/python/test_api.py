@@ -344,10 +344,39 @@ def test_into_a_file(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="only recordings"), memheft.record(text, force=True):
         pass
     with pytest.raises(FileExistsError, match="only recordings"):
-        read.save(text, force=True)
+        memheft.open(path).save(text, force=True)
     assert text.read_text() == "mine"
     with pytest.raises(FileNotFoundError), memheft.record(tmp_path / "no" / "a.heft"):
         pass
+
+
+def test_a_name_that_is_used_again(tmp_path: Path) -> None:
+    """Each object is the recording that was made through it, or says that this is gone."""
+    path = tmp_path / "a.heft"
+    made = []
+    for n in (1, 2, 3):
+        with memheft.record(path, force=True) as recording:
+            kept = work(n * 100)
+        made.append(recording)
+        if n == 2:
+            assert is_about(blocks_of(recording), 200)
+    assert is_about(blocks_of(made[2]), 300)
+    assert is_about(blocks_of(made[1]), 200), "read before"
+    for use in (lambda: made[0].peak, lambda: made[0].to_dict(), lambda: made[1].save(tmp_path / "b.heft")):
+        with pytest.raises(memheft.RecordingError, match="replaced by another"):
+            use()
+    assert "replaced by another" in repr(made[0])
+    assert not (tmp_path / "b.heft").exists()
+    assert len(kept) == 300
+
+    # a file that was put there meanwhile is not written to
+    other = path.read_bytes()
+    with memheft.record(path, force=True) as recording:
+        (tmp_path / "other").write_bytes(other)
+        os.replace(tmp_path / "other", path)
+    with pytest.raises(memheft.RecordingError, match="replaced by another"):
+        recording.peak  # noqa: B018
+    assert path.read_bytes() == other
 
 
 def test_names_of_files(tmp_path: Path) -> None:
