@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import deque
+from itertools import starmap
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from memheft import loading, program
 from memheft.errors import Error, RecordingError
-from memheft.recording import Recording, keep_sources
+from memheft.recording import Recording, _Memory, current_recording
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,8 +79,6 @@ class Recorder:
         self._force = force
         self._interval = _interval(sample)
         self._count = 0
-        self._on = False
-        self._pid = 0
         self._recording: Recording | None = None
 
     def __repr__(self) -> str:
@@ -93,7 +93,7 @@ class Recorder:
     @property
     def is_on(self) -> bool:
         """Say whether this recorder records now."""
-        return self._on and self._pid == os.getpid()
+        return self._recording is not None and self._recording._is_on()
 
     def start(self) -> Recording:
         """Record from now on.
@@ -102,11 +102,18 @@ class Recorder:
         recording is being made in this process, Error if this Python cannot be recorded, OSError if the file
         cannot be made.
         """
+        begun = self._start()
+        if begun is None:
+            raise RecordingError(_busy())
+        return begun
+
+    def _start(self) -> Recording | None:
+        """Begin; None if a recording is being made already."""
         loading.require()
         from memheft import _engine
 
         if _engine.is_on():
-            raise RecordingError(_BUSY)
+            return None
         reason = _engine.supported()
         if reason is not None:
             raise Error(reason)
@@ -115,16 +122,23 @@ class Recorder:
         meta = this.meta()
         folder = program.package_folder() + os.sep
         recording = Recording._made(file)
+        began: deque[int | None] = deque()
         try:
-            fd = _engine.start(file, meta, self._force, folder, self._interval)
-        except RuntimeError as error:  # of two threads that start at once, one comes second
-            raise RecordingError(str(error)) from None
-        current = _engine.current()
-        number, _, created = current if current is not None else (0, "", None)
-        recording._began(fd, number, created)
-        self._recording = recording
-        self._pid = os.getpid()
-        self._on = True
+            # one step, as an interrupt sees it: that comes before the recording has begun, or when we know
+            began.extend(starmap(_engine.start, [(file, meta, self._force, folder, self._interval)]))
+            current = _engine.current()
+            number, _, created = current if current is not None else (0, "", None)
+            recording._began(began[0], number, created)
+            recording._can_stop = True
+        except BaseException as error:
+            if began:
+                _give_up(recording, began[0])
+            elif isinstance(error, RuntimeError):
+                if str(error) == _BUSY:  # of two threads that start at once, one comes second
+                    return None
+                raise RecordingError(str(error)) from None
+            raise
+        self._recording = recording  # no call from here on, so no interrupt: the caller gets it
         self._count += 1
         return recording
 
@@ -134,21 +148,10 @@ class Recorder:
         Raises RecordingError if this recorder is not on.
         """
         recording = self._recording
-        if not self._on or recording is None:
-            raise RecordingError("this recorder is not on: there is nothing to stop")
-        self._on = False
-        if self._pid != os.getpid():
-            raise RecordingError("a child made by fork does not take part in the recording of its parent")
-        from memheft import _engine
-
-        try:
-            _engine.stop()
-        except RuntimeError as error:  # the exit of the program has sealed it
-            raise RecordingError(str(error)) from None
-        recording._ended()
-        if recording.path is not None:
-            keep_sources(recording.path, recording._created)
-        return recording
+        if recording is None or not recording._is_on():
+            # a child made by fork takes no part in the recording of its parent
+            raise RecordingError("this recorder is not on in this process: there is nothing to stop")
+        return recording.stop()
 
     def _file(self, this: program.Program, path: str) -> str:
         file = this.recording_file(path, self._count + 1)
@@ -168,8 +171,8 @@ class Recorder:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self.is_on:  # not in a child, and not if the program has stopped it inside
-            self.stop()
+        if self._recording is not None:
+            _end(self._recording)
 
     # -- as a decorator ----------------------------------------------------------------------------------
 
@@ -183,4 +186,41 @@ class Recorder:
         return made
 
 
-_BUSY = "a recording is being made already; there can be one at a time in a process"
+_BUSY = "a recording is being made already; there can be one at a time in a process"  # as the engine says it
+
+
+def _busy() -> str:
+    current = current_recording()
+    if current is None or not current._can_stop:
+        return _BUSY
+    return f"{_BUSY}: memheft.current_recording().stop() ends it"
+
+
+def _end(recording: Recording) -> None:
+    """Stop it, if it is on: not in a child, and not if the program has stopped it inside."""
+    try:
+        if recording._is_on():
+            recording.stop()
+    except RecordingError:  # another thread has stopped it just now
+        pass
+    except BaseException:  # an interrupt, perhaps before it was stopped
+        if recording._is_on():
+            recording.stop()
+        raise
+
+
+def _give_up(recording: Recording, fd: int | None) -> None:
+    """End a recording that nobody will get, and leave nothing of it."""
+    from memheft import _engine
+
+    try:
+        _engine.stop()
+    except RuntimeError:
+        pass  # the exit of the program has sealed it
+    recording._ended()
+    if recording.path is not None:
+        os.unlink(recording.path)
+    elif isinstance(recording._memory, _Memory) and recording._memory.is_open:
+        recording.close()
+    elif fd is not None:
+        os.close(fd)

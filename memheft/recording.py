@@ -36,7 +36,7 @@ def current_recording() -> Recording | None:
     """The recording that is being made of this process, or None.
 
     It may have been begun by record(), by `memheft run` or by MEMHEFT=1. Its snapshot() and save() are what a
-    program can do with it; it is not stopped by close().
+    program can do with it, and if record() has begun it, stop(); it is not stopped by close().
     """
     try:
         from memheft import _engine
@@ -66,7 +66,7 @@ class Recording:
     """
 
     # a program that takes many snapshots sees each of them as one small block
-    __slots__ = ("__weakref__", "_created", "_is_closed", "_maker", "_memory", "_path", "_read")
+    __slots__ = ("__weakref__", "_can_stop", "_created", "_is_closed", "_maker", "_memory", "_path", "_read")
 
     def __init__(self) -> None:
         raise TypeError("recordings are made by memheft.record() and memheft.open()")
@@ -80,6 +80,7 @@ class Recording:
         self._is_closed = False
         self._maker = None
         self._created = None
+        self._can_stop = False
         return self
 
     _path: str | None
@@ -91,9 +92,12 @@ class Recording:
         int | None
     )  # its Unix time in nanoseconds, by which it is known again under a name that is used anew
 
+    _can_stop: bool  # record() has begun it
+
     def _began(self, fd: int | None, number: int, created: int | None) -> None:
         if fd is not None:
-            self._memory = _Memory(fd)
+            self._memory = memory = _Memory()
+            memory.take(fd)
         self._maker = (os.getpid(), number)
         self._created = created
         global _current
@@ -232,6 +236,28 @@ class Recording:
 
     # -- its life ----------------------------------------------------------------------------------------
 
+    def stop(self) -> Recording:
+        """End it, as its recorder would: it can be read on, and its file is complete.
+
+        So whoever has no recorder any more, as in a notebook after an error, can end what record() has begun:
+        memheft.current_recording().stop(). Raises RecordingError if it is not being made in this process, or
+        if `memheft run` or MEMHEFT=1 has begun it.
+        """
+        if not self._is_on():
+            raise RecordingError("the recording is not being made in this process: there is nothing to stop")
+        if not self._can_stop:
+            raise RecordingError("memheft run or MEMHEFT= has begun the recording: it ends with the program")
+        from memheft import _engine
+
+        try:
+            _engine.stop()
+        except RuntimeError as error:  # another thread was first, or the exit of the program
+            raise RecordingError(str(error)) from None
+        self._ended()
+        if self._path is not None:
+            keep_sources(self._path, self._created)
+        return self
+
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write it into a file that any memheft can read, with the source lines that it needs.
 
@@ -320,9 +346,18 @@ _current: Recording | None = None
 class _Memory:
     """The descriptor of a recording in memory, closed with its owner."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    _fd = -1
+    _identity: tuple[int, int] | None = None
+
+    def take(self, fd: int) -> None:
+        """Own the descriptor from the last step on: what is interrupted has either taken it or not."""
         self._identity = _identity(fd)
+        self._fd = fd
+
+    @property
+    def is_open(self) -> bool:
+        """Say whether it owns a descriptor."""
+        return self._fd >= 0
 
     def path(self) -> str:
         # a program that closes all descriptors closes ours, and the number may be that of another file

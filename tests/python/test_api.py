@@ -317,6 +317,122 @@ def test_read_while_it_is_made() -> None:
     assert early.total_blocks < 2 * N <= recording.live.total_blocks
 
 
+@pytest.mark.parametrize("kind", ["memory", "file"])
+def test_a_start_that_is_interrupted(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever that is, nothing is left: no recording that goes on, no descriptor, no file."""
+    from memheft import _engine
+
+    recorder = memheft.record(tmp_path / "a.heft" if kind == "file" else None)
+    with memheft.record():
+        pass
+    gc.collect()
+    before = descriptors()
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for at, name in ((_engine, "current"), (memheft.Recording, "_began")):
+        with monkeypatch.context() as patch:
+            patch.setattr(at, name, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                recorder.start()
+        assert not _engine.is_on()
+        assert not recorder.is_on
+        assert recorder.recording is None
+        assert memheft.current_recording() is None
+        gc.collect()
+        assert descriptors() == before
+        assert os.listdir(tmp_path) == []
+    with recorder as recording:
+        kept = work()
+    assert is_about(blocks_of(recording))
+    assert len(kept) == N
+
+
+def test_a_stop_that_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    from memheft import _engine
+
+    stop = _engine.stop
+
+    def before() -> None:
+        raise KeyboardInterrupt
+
+    def after() -> None:
+        stop()
+        raise KeyboardInterrupt
+
+    recorder = memheft.record()
+    for interrupted in (before, after):
+        recording = recorder.start()
+        with monkeypatch.context() as patch:
+            patch.setattr(_engine, "stop", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                recorder.stop()
+        assert recorder.is_on is _engine.is_on() is (interrupted is before)
+        if recorder.is_on:
+            assert recorder.stop() is recording
+        assert recording.complete
+    assert memheft.current_recording() is None
+
+
+def test_real_interrupts(workplace: Workplace) -> None:
+    """At thousands of moments: a recording that is left on can be stopped, and none is left on by a start."""
+    workplace.write(
+        "app.py",
+        """
+import os, signal, time, memheft
+def alarm(*_):
+    raise KeyboardInterrupt
+signal.signal(signal.SIGALRM, alarm)
+with memheft.record():
+    pass
+recorder = memheft.record()
+end = time.monotonic() + 3
+n = 0
+while time.monotonic() < end:
+    n += 1
+    before = recorder.recording
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.00002 + n % 500 * 0.000001)
+        recorder.start()
+        while True:
+            pass
+    except KeyboardInterrupt:
+        pass
+    on = memheft.current_recording()
+    assert recorder.is_on == (on is not None), (recorder, on)
+    if on is not None:
+        assert on is recorder.recording is not before
+        on.stop()
+    assert recorder.start() is memheft.current_recording()
+    recorder.stop()
+print(len(os.listdir("/proc/self/fd")) < 10)
+""",
+    )
+    result = workplace.python("app.py")
+    assert (result.code, result.out, result.err) == (0, "True\n", "")
+
+
+def test_stopped_by_whoever_has_no_recorder(tmp_path: Path) -> None:
+    memheft.record(tmp_path / "a.heft").start()
+    kept = work()
+    gc.collect()
+    with pytest.raises(memheft.RecordingError, match=r"current_recording\(\)\.stop\(\) ends it"):
+        memheft.record().start()
+    recording = memheft.current_recording()
+    assert recording is not None
+    assert recording.stop() is recording
+    assert memheft.current_recording() is None
+    assert is_about(blocks_of(recording))
+    read = memheft.open(tmp_path / "a.heft")
+    assert read.complete
+    assert read._opened().engine.source
+    for one in (recording, read):
+        with pytest.raises(memheft.RecordingError, match="nothing to stop"):
+            one.stop()
+    assert len(kept) == N
+
+
 # -- files -------------------------------------------------------------------------------------------------
 
 
@@ -557,11 +673,12 @@ def test_never_stopped(workplace: Workplace) -> None:
 def test_under_memheft_run(workplace: Workplace) -> None:
     workplace.write(
         "app.py",
-        "import memheft\ntry:\n  memheft.record().start()\nexcept memheft.RecordingError as e: print(e)\n",
+        "import memheft\nfor use in (memheft.record().start, lambda: memheft.current_recording().stop()):\n"
+        "  try: use()\n  except memheft.RecordingError as e: print(e)\n",
     )
     result = workplace.memheft("run", "-q", "-o", "x.heft", "app.py")
     assert (result.code, result.err) == (0, "")
-    assert "one at a time" in result.out
+    assert re.fullmatch(r".* one at a time in a process\nmemheft run .* ends with the program\n", result.out)
     assert memheft.open(workplace.folder / "x.heft").complete
 
 
