@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections import deque
 from itertools import starmap
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -46,9 +47,11 @@ def record(path: Any = None, *, force: bool = False, sample: int | str | bool | 
     standard errors. ValueError if it is no size.
 
     There is one recording at a time in a process: a second one raises RecordingError, also under
-    `memheft run`. Functions may be async, generators or async generators: what is recorded is from their
-    first step to their end or close. The last recording of a decorated function `f` is
-    `f.recorder.recording`.
+    `memheft run`. But a decorated function that is called while anything is recorded just runs: within
+    itself, in other tasks and threads, under `memheft run`.
+
+    Functions may be async, generators or async generators: what is recorded is from their first step to their
+    end or close. The last recording of a decorated function `f` is `f.recorder.recording`.
     """
     if callable(path) and not isinstance(path, (str, os.PathLike)):
         return Recorder()(path)
@@ -177,13 +180,35 @@ class Recorder:
     # -- as a decorator ----------------------------------------------------------------------------------
 
     def __call__(self, function: Function) -> Function:
-        """Record whenever the function runs."""
+        """Record whenever the function runs, and nothing else is being recorded."""
         from memheft.wrapping import wrap
 
-        wrapper: Any = wrap(function, self, stepwise=False, name="memheft.record")
+        wrapper: Any = wrap(function, _Calls(self), stepwise=False, name="memheft.record")
         wrapper.recorder = self
         made: Function = wrapper
         return made
+
+
+class _Calls:
+    """What decorated functions run in: a recording, or nothing if something is being recorded already.
+
+    Calls overlap and end in any order; each is known by the frame that enters and leaves, its own meanwhile.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._begun: dict[int, Recording] = {}
+
+    def __enter__(self) -> None:
+        call = id(sys._getframe(1))
+        recording = self._recorder._start()
+        if recording is not None:
+            self._begun[call] = recording
+
+    def __exit__(self, *_error: object) -> None:
+        recording = self._begun.pop(id(sys._getframe(1)), None)
+        if recording is not None:
+            _end(recording)
 
 
 _BUSY = "a recording is being made already; there can be one at a time in a process"  # as the engine says it

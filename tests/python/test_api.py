@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncGenerator, Generator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -256,12 +257,100 @@ def test_exceptions_pass_and_the_recording_stays() -> None:
 
 def test_one_at_a_time() -> None:
     with memheft.record() as recording:
-        for start in (memheft.record().start, memheft.record()(work)):
+        for start in (memheft.record().start, memheft.record().__enter__):
             with pytest.raises(memheft.RecordingError, match="one at a time"):
                 start()
         kept = work()
     assert is_about(blocks_of(recording))
     assert len(kept) == N
+
+
+def test_decorated_functions_within_and_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They do what they do undecorated; the first call is what is recorded."""
+    from memheft import _engine
+
+    @memheft.record
+    def fib(n: int) -> int:
+        kept.append(work(1))
+        return n if n < 2 else fib(n - 1) + fib(n - 2)
+
+    kept: list[Any] = []
+    assert fib(10) == 55
+    recording = recorder_of(fib).recording
+    assert recording is not None
+    assert recording.complete
+    assert 177 <= blocks_of(recording) <= 177 * 3  # and lists
+
+    @memheft.record
+    async def serve(n: int, seconds: float) -> int:
+        kept.append(work(n))
+        await asyncio.sleep(seconds)
+        return n
+
+    async def gather() -> None:
+        nonlocal recording
+        made = await asyncio.gather(serve(100, 0.1), serve(200, 0), serve(300, 0.01))
+        assert list(made) == [100, 200, 300]
+        recording = recorder_of(serve).recording
+        assert not recorder_of(serve).is_on
+        assert 600 <= blocks_of(recording) <= 610
+        assert await serve(400, 0) == 400, "and the next is recorded again"
+        assert is_about(blocks_of(recorder_of(serve).recording), 400)
+
+    asyncio.run(gather())
+
+    @memheft.record
+    def generate(n: int) -> Generator[Any, Any, None]:
+        while True:
+            yield work(n)
+
+    first, second = generate(100), generate(10)
+    kept += [next(first), next(second)]
+    second.close()
+    assert recorder_of(generate).is_on, "the second has not begun it"
+    second = generate(10)
+    kept += [next(second), next(first)]
+    first.close()
+    assert not recorder_of(generate).is_on
+    assert 220 <= blocks_of(recorder_of(generate).recording) <= 230
+    kept.append(next(second))
+    second.close()
+
+    with memheft.record() as outer:
+        kept.append(memheft.record(work)(300))
+        with monkeypatch.context() as patch:  # another thread begins just after we have looked
+            patch.setattr(_engine, "is_on", lambda: False)
+            kept.append(memheft.record(work)(300))
+    assert is_about(blocks_of(outer), 600)
+
+    threads_made = memheft.record()
+
+    @threads_made
+    def in_thread(n: int) -> list[bytes]:
+        return work(n)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert [len(made) for made in pool.map(in_thread, range(200))] == list(range(200))
+    assert not threads_made.is_on
+    assert threads_made.recording is not None
+    assert threads_made.recording.complete
+
+
+@pytest.mark.parametrize("way", ["run", "MEMHEFT=1", "compat"])
+def test_a_decorated_function_where_something_else_records(workplace: Workplace, way: str) -> None:
+    start = "from memheft.compat import tracemalloc; tracemalloc.start()\n" if way == "compat" else ""
+    workplace.write(
+        "app.py",
+        f"import memheft\n{start}@memheft.record('f.heft')\n"
+        "def f(n): return n if n < 2 else f(n - 1) + f(n - 2)\nprint(f(10), f.recorder.recording)\n",
+    )
+    environment = {"MEMHEFT": "path=app.heft,quiet=1"} if way == "MEMHEFT=1" else {}
+    if way == "run":
+        result = workplace.memheft("run", "-q", "-o", "app.heft", "app.py")
+    else:
+        result = workplace.python("app.py", environment=environment)
+    assert (result.code, result.out, result.err) == (0, "55 None\n", "")
+    assert not (workplace.folder / "f.heft").exists()
 
 
 def test_in_any_thread() -> None:
