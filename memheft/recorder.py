@@ -7,21 +7,45 @@ import os
 import sys
 from collections import deque
 from itertools import starmap
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
 from memheft import loading, program
 from memheft.errors import Error, RecordingError
-from memheft.recording import Recording, _Memory, current_recording
+from memheft.recording import Recording, _Memory, current_recording, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-Function = TypeVar("Function", bound="Callable[..., Any]")
+P = ParamSpec("P")
+More = ParamSpec("More")
+Result = TypeVar("Result", covariant=True)
+Made = TypeVar("Made")
+Self = TypeVar("Self")
+
+
+class Recorded(Protocol[P, Result]):
+    """A function that record() has decorated, to type checkers: the function, and `recorder`."""
+
+    __name__: str
+    __qualname__: str
+    recorder: Recorder
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Result:
+        """Call the function, and record it."""
+
+    @overload
+    def __get__(self, instance: None, owner: type, /) -> Recorded[P, Result]: ...
+    @overload
+    def __get__(
+        self: Recorded[Concatenate[Self, More], Made], instance: Self, owner: type | None = None, /
+    ) -> Recorded[More, Made]: ...
+    def __get__(self, instance: Any, owner: type | None = None, /) -> Any:
+        """Bind it, as a method."""
 
 
 @overload
-def record(path: Function, /) -> Function: ...
+def record(path: Callable[P, Made], /) -> Recorded[P, Made]: ...
 @overload
 def record(
     path: str | os.PathLike[str] | None = None, *, force: bool = False, sample: int | str | bool | None = None
@@ -75,9 +99,7 @@ class Recorder:
         sample: int | str | bool | None = None,
     ) -> None:
         if path is not None:
-            path = os.fspath(path)
-            if not isinstance(path, str) or not path:
-                raise TypeError("path must be the name of a file, as text, or None")
+            path = name_of(path)
         self._path = path
         self._force = force
         self._interval = _interval(sample)
@@ -179,14 +201,13 @@ class Recorder:
 
     # -- as a decorator ----------------------------------------------------------------------------------
 
-    def __call__(self, function: Function) -> Function:
+    def __call__(self, function: Callable[P, Made]) -> Recorded[P, Made]:
         """Record whenever the function runs, and nothing else is being recorded."""
         from memheft.wrapping import wrap
 
         wrapper: Any = wrap(function, _Calls(self), stepwise=False, name="memheft.record")
         wrapper.recorder = self
-        made: Function = wrapper
-        return made
+        return cast("Recorded[P, Made]", wrapper)
 
 
 class _Calls:

@@ -22,12 +22,20 @@ if TYPE_CHECKING:
 MEMORY = "<memory>"
 
 
+def name_of(path: object) -> str:
+    """A file's name as text; TypeError if it is none."""
+    name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"path must be the name of a file, as text, not {path!r}")
+    return name
+
+
 def open(path: str | os.PathLike[str]) -> Recording:  # noqa: A001
     """Read a recording from its file, also one that is still being written or that was killed.
 
     Raises FormatError if the file is no recording or is damaged, OSError if it cannot be opened.
     """
-    recording = Recording._made(os.path.abspath(os.fspath(path)))
+    recording = Recording._made(os.path.abspath(name_of(path)))
     recording._opened()
     return recording
 
@@ -266,6 +274,7 @@ class Recording:
         Raises RecordingError for that, and while a process makes this one, if it is not what that process
         has from record() or current_recording(). That of a program that was killed is saved as it was left.
         """
+        target = os.path.abspath(name_of(path))
         if self._is_on():
             with self.snapshot() as now:
                 now.save(path, force=force)
@@ -277,7 +286,6 @@ class Recording:
             if opened.header["pid"] == os.getpid():
                 raise RecordingError("this process is making the recording: save memheft.current_recording()")
             raise RecordingError("another process is still making the recording: save it when that has ended")
-        target = os.path.abspath(os.fspath(path))
         problem = program.not_to_overwrite(target) if force else None
         if problem is not None:
             raise FileExistsError(errno.EEXIST, f"{problem}: only recordings are overwritten", target)
@@ -390,6 +398,8 @@ def _open(source: str | Snapshot, name: str | None) -> Opened:
     if isinstance(source, str):
         # An error of the system's is raised as one; O_NONBLOCK: a pipe is no recording, and not waited for.
         os.close(os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK))
+        if os.path.isdir(source):
+            raise FormatError(f"{source} is a folder: name a recording in it", "foreign")
     try:
         return Opened(source, name)
     except _engine.EngineError as error:

@@ -240,7 +240,7 @@ class View:
 
         if self._query() != after._query():
             raise ValueError(f"these views cannot be compared: {self._heading()}, and {after._heading()}")
-        return Difference(self, after)
+        return Difference._of(self, after)
 
     # -- as an Arrow table -------------------------------------------------------------------------------
 

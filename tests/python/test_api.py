@@ -116,7 +116,7 @@ def test_a_recorder_decorates() -> None:
     assert len(kept) == N
     for wrong in (3, Thing):
         with pytest.raises(TypeError, match="decorates functions"):
-            recorder(wrong)  # type: ignore[type-var]
+            recorder(wrong)  # type: ignore[arg-type]
 
 
 def test_coroutines() -> None:
@@ -598,9 +598,12 @@ def test_names_of_files(tmp_path: Path) -> None:
         pass
     assert [str(p) for p in folder.iterdir()] == [recording.path]
     assert f".{os.getpid()}.heft" in str(recording.path)
-    for wrong in ("", b"x", 3):
-        with pytest.raises(TypeError):
-            memheft.record(wrong)  # type: ignore[arg-type]
+    with memheft.record() as recording:
+        pass
+    for use in (memheft.record, memheft.open, recording.save):
+        for wrong in ("", b"x", 3):
+            with pytest.raises(TypeError, match=f"the name of a file, as text, not {wrong!r}"):
+                use(wrong)  # type: ignore[arg-type]
 
 
 def test_save(tmp_path: Path) -> None:
@@ -636,8 +639,9 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         assert caught.value.code == code
         assert isinstance(caught.value, memheft.Error)
         assert "\n" not in str(caught.value)
-    with pytest.raises(memheft.FormatError):
+    with pytest.raises(memheft.FormatError, match="is a folder") as caught:
         memheft.open(tmp_path)
+    assert caught.value.code == "foreign"
 
 
 # -- life --------------------------------------------------------------------------------------------------
@@ -975,6 +979,15 @@ def test_any_filter_keeps_the_sums(words: list[Any], n: int) -> None:
 
 
 # -- differences -------------------------------------------------------------------------------------------
+
+
+def test_only_what_makes_them_makes_them(small: memheft.Recording) -> None:
+    for made in (memheft.Recording, memheft.View, memheft.Difference, memheft.Timeline):
+        for arguments in ((), (small.peak, small.live)):
+            with pytest.raises(TypeError):
+                made(*arguments)
+    with pytest.raises(TypeError, match="made by views"):
+        memheft.Difference()
 
 
 def test_diff(tmp_path: Path) -> None:
