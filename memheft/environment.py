@@ -4,7 +4,9 @@
 
 memheft.pth imports us from the folder it lies in, and takes everything that was imported here out of
 sys.modules again. Nobody watches such a program: the engine seals the recording at its exit, and says where
-it is. Children that find the variable in their environment record themselves, into files of their own.
+it is. Children that find the variable in their environment record themselves, into files of their own, and
+say nothing: the program that started them may read their stderr. (They know it by the note of the last
+recording; where none can be left, they speak.)
 """
 
 from __future__ import annotations
@@ -80,9 +82,10 @@ def start() -> None:
     except OSError as error:
         _complain(f"cannot create {path}: {error.strerror}")
         return
-    if not _engine.boot(path, None if settings.quiet else _hint(path)):
+    speaks = not settings.quiet and not note.is_of_caller()
+    if not _engine.boot(path, _hint(path) if speaks else None):
         os.unlink(path)
-    elif not settings.quiet and not note.is_of_caller():
+    elif speaks:
         note.write(path)
 
 
