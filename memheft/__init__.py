@@ -14,7 +14,7 @@ TYPE_CHECKING = False  # as in typing, without importing it
 if TYPE_CHECKING:
     from memheft.difference import Change, Difference
     from memheft.errors import Error, FormatError, RecordingError
-    from memheft.recorder import Recorder, record
+    from memheft.recorder import Recorded, Recorder, record
     from memheft.recording import Recording, current_recording, open  # noqa: A004
     from memheft.regions import Region, region
     from memheft.tables import Frame, Row, View
@@ -27,6 +27,7 @@ __all__ = [
     "FormatError",
     "Frame",
     "Point",
+    "Recorded",
     "Recorder",
     "Recording",
     "RecordingError",
@@ -47,6 +48,7 @@ _HOMES = {
     "Error": "errors",
     "FormatError": "errors",
     "RecordingError": "errors",
+    "Recorded": "recorder",
     "Recorder": "recorder",
     "record": "recorder",
     "Recording": "recording",

@@ -50,15 +50,26 @@ class Change(NamedTuple):
 class Difference(Searchable):
     """The changes from one view to another, largest first: a sequence of `Change`."""
 
-    def __init__(self, before: View, after: View) -> None:
+    def __init__(self) -> None:
+        raise TypeError("differences are made by views: before.diff(after)")
+
+    _before: View
+    _after: View
+    _limit: int | None
+    _diff: Diff
+
+    @classmethod
+    def _of(cls, before: View, after: View) -> Difference:
         from memheft.views.diff import Diff
         from memheft.views.matching import Matching
 
+        self = object.__new__(cls)
         self._before, self._after = before, after
-        self._limit: int | None = None
+        self._limit = None
         views = (before._engine(), after._engine())
         matching = Matching((before._recording, after._recording), views)
-        self._diff: Diff = Diff(matching, views, before._by, before._own)
+        self._diff = Diff(matching, views, before._by, before._own)
+        return self
 
     @property
     def bytes_delta(self) -> int:

@@ -4,21 +4,48 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+import sys
+from collections import deque
+from itertools import starmap
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
 from memheft import loading, program
 from memheft.errors import Error, RecordingError
-from memheft.recording import Recording, keep_sources
+from memheft.recording import Recording, _Memory, current_recording, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-Function = TypeVar("Function", bound="Callable[..., Any]")
+P = ParamSpec("P")
+More = ParamSpec("More")
+Result = TypeVar("Result", covariant=True)
+Made = TypeVar("Made")
+Self = TypeVar("Self")
+
+
+class Recorded(Protocol[P, Result]):
+    """A function that record() has decorated, to type checkers: the function, and `recorder`."""
+
+    __name__: str
+    __qualname__: str
+    recorder: Recorder
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Result:
+        """Call the function, and record it."""
+
+    @overload
+    def __get__(self, instance: None, owner: type, /) -> Recorded[P, Result]: ...
+    @overload
+    def __get__(
+        self: Recorded[Concatenate[Self, More], Made], instance: Self, owner: type | None = None, /
+    ) -> Recorded[More, Made]: ...
+    def __get__(self, instance: Any, owner: type | None = None, /) -> Any:
+        """Bind it, as a method."""
 
 
 @overload
-def record(path: Function, /) -> Function: ...
+def record(path: Callable[P, Made], /) -> Recorded[P, Made]: ...
 @overload
 def record(
     path: str | os.PathLike[str] | None = None, *, force: bool = False, sample: int | str | bool | None = None
@@ -44,11 +71,14 @@ def record(path: Any = None, *, force: bool = False, sample: int | str | bool | 
     standard errors. ValueError if it is no size.
 
     There is one recording at a time in a process: a second one raises RecordingError, also under
-    `memheft run`. Functions may be async, generators or async generators: what is recorded is from their
-    first step to their end or close. The last recording of a decorated function `f` is
-    `f.recorder.recording`.
+    `memheft run`. But a decorated function that is called while anything is recorded just runs: within
+    itself, in other tasks and threads, under `memheft run`.
+
+    Functions may be async, generators or async generators: what is recorded is from their first step to their
+    end or close. The last recording of a decorated function `f` is `f.recorder.recording`.
     """
-    if callable(path) and not isinstance(path, (str, os.PathLike)):
+    is_method = isinstance(path, (staticmethod, classmethod))
+    if is_method or (callable(path) and not isinstance(path, (str, os.PathLike))):
         return Recorder()(path)
     return Recorder(path, force=force, sample=sample)
 
@@ -70,15 +100,11 @@ class Recorder:
         sample: int | str | bool | None = None,
     ) -> None:
         if path is not None:
-            path = os.fspath(path)
-            if not isinstance(path, str) or not path:
-                raise TypeError("path must be the name of a file, as text, or None")
+            path = name_of(path)
         self._path = path
         self._force = force
         self._interval = _interval(sample)
         self._count = 0
-        self._on = False
-        self._pid = 0
         self._recording: Recording | None = None
 
     def __repr__(self) -> str:
@@ -93,7 +119,7 @@ class Recorder:
     @property
     def is_on(self) -> bool:
         """Say whether this recorder records now."""
-        return self._on and self._pid == os.getpid()
+        return self._recording is not None and self._recording._is_on()
 
     def start(self) -> Recording:
         """Record from now on.
@@ -102,11 +128,18 @@ class Recorder:
         recording is being made in this process, Error if this Python cannot be recorded, OSError if the file
         cannot be made.
         """
+        begun = self._start()
+        if begun is None:
+            raise RecordingError(_busy())
+        return begun
+
+    def _start(self) -> Recording | None:
+        """Begin; None if a recording is being made already."""
         loading.require()
         from memheft import _engine
 
         if _engine.is_on():
-            raise RecordingError(_BUSY)
+            return None
         reason = _engine.supported()
         if reason is not None:
             raise Error(reason)
@@ -115,15 +148,23 @@ class Recorder:
         meta = this.meta()
         folder = program.package_folder() + os.sep
         recording = Recording._made(file)
+        began: deque[int | None] = deque()
         try:
-            fd = _engine.start(file, meta, self._force, folder, self._interval)
-        except RuntimeError as error:  # of two threads that start at once, one comes second
-            raise RecordingError(str(error)) from None
-        current = _engine.current()
-        recording._began(fd, current[0] if current is not None else 0)
-        self._recording = recording
-        self._pid = os.getpid()
-        self._on = True
+            # one step, as an interrupt sees it: that comes before the recording has begun, or when we know
+            began.extend(starmap(_engine.start, [(file, meta, self._force, folder, self._interval)]))
+            current = _engine.current()
+            number, _, created = current if current is not None else (0, "", None)
+            recording._began(began[0], number, created)
+            recording._can_stop = True
+        except BaseException as error:
+            if began:
+                _give_up(recording, began[0])
+            elif isinstance(error, RuntimeError):
+                if str(error) == _BUSY:  # of two threads that start at once, one comes second
+                    return None
+                raise RecordingError(str(error)) from None
+            raise
+        self._recording = recording  # no call from here on, so no interrupt: the caller gets it
         self._count += 1
         return recording
 
@@ -133,21 +174,10 @@ class Recorder:
         Raises RecordingError if this recorder is not on.
         """
         recording = self._recording
-        if not self._on or recording is None:
-            raise RecordingError("this recorder is not on: there is nothing to stop")
-        self._on = False
-        if self._pid != os.getpid():
-            raise RecordingError("a child made by fork does not take part in the recording of its parent")
-        from memheft import _engine
-
-        try:
-            _engine.stop()
-        except RuntimeError as error:  # the exit of the program has sealed it
-            raise RecordingError(str(error)) from None
-        recording._ended()
-        if recording.path is not None:
-            keep_sources(recording.path)
-        return recording
+        if recording is None or not recording._is_on():
+            # a child made by fork takes no part in the recording of its parent
+            raise RecordingError("this recorder is not on in this process: there is nothing to stop")
+        return recording.stop()
 
     def _file(self, this: program.Program, path: str) -> str:
         file = program.recording_file(path, this.file_label, self._count + 1)
@@ -167,19 +197,77 @@ class Recorder:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self.is_on:  # not in a child, and not if the program has stopped it inside
-            self.stop()
+        if self._recording is not None:
+            _end(self._recording)
 
     # -- as a decorator ----------------------------------------------------------------------------------
 
-    def __call__(self, function: Function) -> Function:
-        """Record whenever the function runs."""
+    def __call__(self, function: Callable[P, Made]) -> Recorded[P, Made]:
+        """Record whenever the function runs, and nothing else is being recorded."""
         from memheft.wrapping import wrap
 
-        wrapper: Any = wrap(function, self, stepwise=False, name="memheft.record")
+        wrapper: Any = wrap(function, _Calls(self), stepwise=False, name="memheft.record")
         wrapper.recorder = self
-        made: Function = wrapper
-        return made
+        return cast("Recorded[P, Made]", wrapper)
 
 
-_BUSY = "a recording is being made already; there can be one at a time in a process"
+class _Calls:
+    """What decorated functions run in: a recording, or nothing if something is being recorded already.
+
+    Calls overlap and end in any order; each is known by the frame that enters and leaves, its own meanwhile.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._begun: dict[int, Recording] = {}
+
+    def __enter__(self) -> None:
+        call = id(sys._getframe(1))
+        recording = self._recorder._start()
+        if recording is not None:
+            self._begun[call] = recording
+
+    def __exit__(self, *_error: object) -> None:
+        recording = self._begun.pop(id(sys._getframe(1)), None)
+        if recording is not None:
+            _end(recording)
+
+
+_BUSY = "a recording is being made already; there can be one at a time in a process"  # as the engine says it
+
+
+def _busy() -> str:
+    current = current_recording()
+    if current is None or not current._can_stop:
+        return _BUSY
+    return f"{_BUSY}: memheft.current_recording().stop() ends it"
+
+
+def _end(recording: Recording) -> None:
+    """Stop it, if it is on: not in a child, and not if the program has stopped it inside."""
+    try:
+        if recording._is_on():
+            recording.stop()
+    except RecordingError:  # another thread has stopped it just now
+        pass
+    except BaseException:  # an interrupt, perhaps before it was stopped
+        if recording._is_on():
+            recording.stop()
+        raise
+
+
+def _give_up(recording: Recording, fd: int | None) -> None:
+    """End a recording that nobody will get, and leave nothing of it."""
+    from memheft import _engine
+
+    try:
+        _engine.stop()
+    except RuntimeError:
+        pass  # the exit of the program has sealed it
+    recording._ended()
+    if recording.path is not None:
+        os.unlink(recording.path)
+    elif isinstance(recording._memory, _Memory) and recording._memory.is_open:
+        recording.close()
+    elif fd is not None:
+        os.close(fd)

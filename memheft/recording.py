@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from memheft import loading, program
-from memheft.errors import FormatError, RecordingError
+from memheft.errors import Error, FormatError, RecordingError
 from memheft.tables import View
 from memheft.timeline import Timeline
 
@@ -22,12 +22,20 @@ if TYPE_CHECKING:
 MEMORY = "<memory>"
 
 
+def name_of(path: object) -> str:
+    """A file's name as text; TypeError if it is none."""
+    name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"path must be the name of a file, as text, not {path!r}")
+    return name
+
+
 def open(path: str | os.PathLike[str]) -> Recording:  # noqa: A001
     """Read a recording from its file, also one that is still being written or that was killed.
 
     Raises FormatError if the file is no recording or is damaged, OSError if it cannot be opened.
     """
-    recording = Recording._made(os.path.abspath(os.fspath(path)))
+    recording = Recording._made(os.path.abspath(name_of(path)))
     recording._opened()
     return recording
 
@@ -36,7 +44,7 @@ def current_recording() -> Recording | None:
     """The recording that is being made of this process, or None.
 
     It may have been begun by record(), by `memheft run` or by MEMHEFT=1. Its snapshot() and save() are what a
-    program can do with it; it is not stopped by close().
+    program can do with it, and if record() has begun it, stop(); it is not stopped by close().
     """
     try:
         from memheft import _engine
@@ -45,14 +53,14 @@ def current_recording() -> Recording | None:
     current = _engine.current()
     if current is None:
         return None
-    number, path = current
+    number, path, created = current
     known = _current
-    if known is not None and known._maker == (os.getpid(), number):
+    if known is not None and known._maker == (os.getpid(), number) and known._created == created:
         return known
     if path.startswith("/proc/self/fd/"):  # in memory: another thread is about to have begun it
         return None
     found = Recording._made(path)
-    found._began(None, number)
+    found._began(None, number, created)
     return found
 
 
@@ -66,7 +74,7 @@ class Recording:
     """
 
     # a program that takes many snapshots sees each of them as one small block
-    __slots__ = ("__weakref__", "_is_closed", "_maker", "_memory", "_path", "_read")
+    __slots__ = ("__weakref__", "_can_stop", "_created", "_is_closed", "_maker", "_memory", "_path", "_read")
 
     def __init__(self) -> None:
         raise TypeError("recordings are made by memheft.record() and memheft.open()")
@@ -79,6 +87,8 @@ class Recording:
         self._read = None
         self._is_closed = False
         self._maker = None
+        self._created = None
+        self._can_stop = False
         return self
 
     _path: str | None
@@ -86,11 +96,18 @@ class Recording:
     _read: Opened | None
     _is_closed: bool
     _maker: tuple[int, int] | None  # the process and number of one that this process makes or made
+    _created: (
+        int | None
+    )  # its Unix time in nanoseconds, by which it is known again under a name that is used anew
 
-    def _began(self, fd: int | None, number: int) -> None:
+    _can_stop: bool  # record() has begun it
+
+    def _began(self, fd: int | None, number: int, created: int | None) -> None:
         if fd is not None:
-            self._memory = _Memory(fd)
+            self._memory = memory = _Memory()
+            memory.take(fd)
         self._maker = (os.getpid(), number)
+        self._created = created
         global _current
         _current = self
 
@@ -174,7 +191,7 @@ class Recording:
         from memheft import _engine
 
         current = _engine.current()
-        return current is not None and current[0] == self._maker[1]
+        return current is not None and current[0] == self._maker[1] and current[2] == self._created
 
     # -- what it is --------------------------------------------------------------------------------------
 
@@ -220,36 +237,63 @@ class Recording:
 
         try:
             totals = self._opened().totals
-        except (FormatError, OSError) as error:
+        except (Error, OSError) as error:
             return f"<memheft.Recording {name}: {error}>"
         peak, left = sizes.size(totals["peak_bytes"]), sizes.size(totals["live_bytes"])
         return f"<memheft.Recording {name}: peak {peak}, left {left}>"
 
     # -- its life ----------------------------------------------------------------------------------------
 
+    def stop(self) -> Recording:
+        """End it, as its recorder would: it can be read on, and its file is complete.
+
+        So whoever has no recorder any more, as in a notebook after an error, can end what record() has begun:
+        memheft.current_recording().stop(). Raises RecordingError if it is not being made in this process, or
+        if `memheft run` or MEMHEFT=1 has begun it.
+        """
+        if not self._is_on():
+            raise RecordingError("the recording is not being made in this process: there is nothing to stop")
+        if not self._can_stop:
+            raise RecordingError("memheft run or MEMHEFT= has begun the recording: it ends with the program")
+        from memheft import _engine
+
+        try:
+            _engine.stop()
+        except RuntimeError as error:  # another thread was first, or the exit of the program
+            raise RecordingError(str(error)) from None
+        self._ended()
+        if self._path is not None:
+            keep_sources(self._path, self._created)
+        return self
+
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write it into a file that any memheft can read, with the source lines that it needs.
 
         One that this process is making is saved as it is now, see snapshot(). A file that exists is an error
-        (FileExistsError), or with `force` overwritten if it is a recording. Raises RecordingError while
-        another process is making it.
+        (FileExistsError), or with `force` overwritten if it is a recording, but not one that is being made.
+        Raises RecordingError for that, and while a process makes this one, if it is not what that process
+        has from record() or current_recording(). That of a program that was killed is saved as it was left.
         """
+        target = os.path.abspath(name_of(path))
         if self._is_on():
             with self.snapshot() as now:
                 now.save(path, force=force)
             return
-        from memheft.views.recording import CLOSED, SEALED
+        from memheft.views.recording import SEALED
 
-        opened = self._opened()
-        if opened.state not in (SEALED, CLOSED):
+        opened = self._reopened()
+        if opened.state < SEALED and opened.running:
+            if opened.header["pid"] == os.getpid():
+                raise RecordingError("this process is making the recording: save memheft.current_recording()")
             raise RecordingError("another process is still making the recording: save it when that has ended")
-        target = os.path.abspath(os.fspath(path))
         problem = program.not_to_overwrite(target) if force else None
         if problem is not None:
             raise FileExistsError(errno.EEXIST, f"{problem}: only recordings are overwritten", target)
+        if force and _is_being_made(target):
+            raise RecordingError(f"{target}: a recording is being made in this file: choose another")
         _copy(self._source(), target, force)
         if not opened.engine.source:
-            keep_sources(target)
+            keep_sources(target, self._created)
 
     def close(self) -> None:
         """Give a recording in memory back; it cannot be read any more, but for the views that were taken."""
@@ -285,12 +329,21 @@ class Recording:
         """The recording, read: once, or anew as long as it changes."""
         if self._read is not None:
             return self._read
-        loading.require()
+        opened = self._reopened()
         from memheft.views.recording import RUNNING
 
-        opened = _open(self._source(), None if self._path is not None else MEMORY)
         if opened.state > RUNNING:
             self._read = opened
+        return opened
+
+    def _reopened(self) -> Opened:
+        loading.require()
+        opened = _open(self._source(), None if self._path is not None else MEMORY)
+        created = opened.header["created_unix_ns"]
+        if self._created is None:
+            self._created = created
+        elif self._created != created:  # inode numbers would not do: they are used again at once
+            raise RecordingError(f"{self._path}: the file has been replaced by another recording")
         return opened
 
 
@@ -301,9 +354,18 @@ _current: Recording | None = None
 class _Memory:
     """The descriptor of a recording in memory, closed with its owner."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    _fd = -1
+    _identity: tuple[int, int] | None = None
+
+    def take(self, fd: int) -> None:
+        """Own the descriptor from the last step on: what is interrupted has either taken it or not."""
         self._identity = _identity(fd)
+        self._fd = fd
+
+    @property
+    def is_open(self) -> bool:
+        """Say whether it owns a descriptor."""
+        return self._fd >= 0
 
     def path(self) -> str:
         # a program that closes all descriptors closes ours, and the number may be that of another file
@@ -336,10 +398,23 @@ def _open(source: str | Snapshot, name: str | None) -> Opened:
     if isinstance(source, str):
         # An error of the system's is raised as one; O_NONBLOCK: a pipe is no recording, and not waited for.
         os.close(os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK))
+        if os.path.isdir(source):
+            raise FormatError(f"{source} is a folder: name a recording in it", "foreign")
     try:
         return Opened(source, name)
     except _engine.EngineError as error:
         raise FormatError(f"{name or source}: {error}", error.code, error.offset) from None
+
+
+def _is_being_made(path: str) -> bool:
+    """Say whether a program records into this file, under this name or another: all would be lost."""
+    from memheft import _engine
+    from memheft.views.recording import Opened
+
+    try:
+        return Opened(path).running
+    except (OSError, _engine.EngineError):  # nothing, or what nobody can read or write any more
+        return False
 
 
 def _copy(source: str | Snapshot, target: str, force: bool) -> None:
@@ -378,8 +453,8 @@ def _copy_memory(source: Snapshot, out: int) -> None:
             at += os.write(out, data[at : at + (1 << 24)])
 
 
-def keep_sources(path: str) -> None:
-    """Put the source lines into a recording that is closed.
+def keep_sources(path: str, created: int | None) -> None:
+    """Put the source lines into a recording that is closed, if it is still the one that was `created` then.
 
     Without them it is as right as with them: what goes wrong here is nobody's error.
     """
@@ -388,7 +463,8 @@ def keep_sources(path: str) -> None:
     from memheft.views.recording import Opened
 
     try:
-        blob = sources.collect(Opened(path))
+        opened = Opened(path)
+        blob = sources.collect(opened) if opened.header["created_unix_ns"] == created else None
         if blob is not None:
             _engine.add_source(path, blob)
     except (OSError, _engine.EngineError):

@@ -262,7 +262,7 @@ class View(Searchable):
             raise TypeError(f"a view is compared with a view, not with {_kind(after)}")
         if self._meaning() != after._meaning():
             raise ValueError(f"these views cannot be compared: {self._heading()}, and {after._heading()}")
-        return Difference(self, after)
+        return Difference._of(self, after)
 
     def _meaning(self) -> tuple[object, ...]:
         """What it is a view of; the same however its filters were written."""

@@ -42,7 +42,8 @@ PyObject *heft_snapshot_current(PyObject *module, PyObject *unused)
     if (!is_on((long)heft_rec.number))
         Py_RETURN_NONE;
     PyObject *path = PyUnicode_DecodeFSDefault(heft_rec.ledger.path);
-    return path != NULL ? Py_BuildValue("IN", heft_rec.number, path) : NULL;
+    const unsigned long long created = heft_rec.ledger.header->created_unix_ns;
+    return path != NULL ? Py_BuildValue("INK", heft_rec.number, path, created) : NULL;
 }
 
 static void map_room(heft_copy_t *copy, size_t room)

@@ -26,14 +26,14 @@ def start(path: str, pidfd: int, stderr: int | None) -> None:
 
     Raises OSError when it cannot be started.
     """
-    pid = os.getpid()
+    pid, made = os.getpid(), os.stat(path)
     child = os.fork()
     if child == 0:
         code = 1
         try:
             _detach()
             if os.fork() == 0:
-                _watch(path, pidfd, pid, stderr)
+                _watch(path, made, pidfd, pid, stderr)
             code = 0
         finally:
             os._exit(code)
@@ -52,7 +52,7 @@ def _detach() -> None:
     os.setsid()
 
 
-def _watch(path: str, pidfd: int, pid: int, stderr: int | None) -> None:
+def _watch(path: str, made: os.stat_result, pidfd: int, pid: int, stderr: int | None) -> None:
     """The life of the watcher."""
     from memheft import _engine
 
@@ -62,7 +62,7 @@ def _watch(path: str, pidfd: int, pid: int, stderr: int | None) -> None:
     watch = _engine.Watch(path, pidfd, pid)
     try:
         end = watch.wait()
-        text = _finish(path, watch, end, width, stderr is not None)
+        text = _finish(path, made, watch, end, width, stderr is not None)
         if stderr is not None and text:
             write_all(stderr, text)
     except Exception as error:
@@ -77,7 +77,12 @@ def _watch(path: str, pidfd: int, pid: int, stderr: int | None) -> None:
 
 
 def _finish(
-    path: str, watch: _engine.Watch, end: tuple[str, int | None], width: int | None, draw: bool
+    path: str,
+    made: os.stat_result,
+    watch: _engine.Watch,
+    end: tuple[str, int | None],
+    width: int | None,
+    draw: bool,
 ) -> str:
     # Imported only now: nothing was taken from the program while it ran.  But its exit waits for it, so -q,
     # which draws nothing, does not import what draws.
@@ -89,6 +94,8 @@ def _finish(
 
     if draw:
         from memheft.views import summary
+    if not _is_there(path, made):
+        return summary.unreadable(path, end, "another file has taken the recording's place") if draw else ""
     try:
         recording = Opened(path)
     except _engine.EngineError as error:
@@ -103,6 +110,14 @@ def _finish(
         except OSError as error:
             notes.append(f"the source lines could not be added to the recording: {error.strerror}")
     return summary.draw(recording, end, width, blob, notes) if draw else ""
+
+
+def _is_there(path: str, made: os.stat_result) -> bool:
+    """Say whether the file is the one that was made for the program; we hold that, so its number is taken."""
+    try:
+        return os.path.samestat(made, os.stat(path))
+    except OSError:
+        return False
 
 
 def _keep_descriptors(kept: set[int]) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncGenerator, Generator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def test_a_recorder_decorates() -> None:
     assert len(kept) == N
     for wrong in (3, Thing):
         with pytest.raises(TypeError, match="decorates functions"):
-            recorder(wrong)  # type: ignore[type-var]
+            recorder(wrong)  # type: ignore[arg-type]
 
 
 def test_coroutines() -> None:
@@ -256,12 +257,100 @@ def test_exceptions_pass_and_the_recording_stays() -> None:
 
 def test_one_at_a_time() -> None:
     with memheft.record() as recording:
-        for start in (memheft.record().start, memheft.record()(work)):
+        for start in (memheft.record().start, memheft.record().__enter__):
             with pytest.raises(memheft.RecordingError, match="one at a time"):
                 start()
         kept = work()
     assert is_about(blocks_of(recording))
     assert len(kept) == N
+
+
+def test_decorated_functions_within_and_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They do what they do undecorated; the first call is what is recorded."""
+    from memheft import _engine
+
+    @memheft.record
+    def fib(n: int) -> int:
+        kept.append(work(1))
+        return n if n < 2 else fib(n - 1) + fib(n - 2)
+
+    kept: list[Any] = []
+    assert fib(10) == 55
+    recording = recorder_of(fib).recording
+    assert recording is not None
+    assert recording.complete
+    assert 177 <= blocks_of(recording) <= 177 * 3  # and lists
+
+    @memheft.record
+    async def serve(n: int, seconds: float) -> int:
+        kept.append(work(n))
+        await asyncio.sleep(seconds)
+        return n
+
+    async def gather() -> None:
+        nonlocal recording
+        made = await asyncio.gather(serve(100, 0.1), serve(200, 0), serve(300, 0.01))
+        assert list(made) == [100, 200, 300]
+        recording = recorder_of(serve).recording
+        assert not recorder_of(serve).is_on
+        assert 600 <= blocks_of(recording) <= 610
+        assert await serve(400, 0) == 400, "and the next is recorded again"
+        assert is_about(blocks_of(recorder_of(serve).recording), 400)
+
+    asyncio.run(gather())
+
+    @memheft.record
+    def generate(n: int) -> Generator[Any, Any, None]:
+        while True:
+            yield work(n)
+
+    first, second = generate(100), generate(10)
+    kept += [next(first), next(second)]
+    second.close()
+    assert recorder_of(generate).is_on, "the second has not begun it"
+    second = generate(10)
+    kept += [next(second), next(first)]
+    first.close()
+    assert not recorder_of(generate).is_on
+    assert 220 <= blocks_of(recorder_of(generate).recording) <= 230
+    kept.append(next(second))
+    second.close()
+
+    with memheft.record() as outer:
+        kept.append(memheft.record(work)(300))
+        with monkeypatch.context() as patch:  # another thread begins just after we have looked
+            patch.setattr(_engine, "is_on", lambda: False)
+            kept.append(memheft.record(work)(300))
+    assert is_about(blocks_of(outer), 600)
+
+    threads_made = memheft.record()
+
+    @threads_made
+    def in_thread(n: int) -> list[bytes]:
+        return work(n)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert [len(made) for made in pool.map(in_thread, range(200))] == list(range(200))
+    assert not threads_made.is_on
+    assert threads_made.recording is not None
+    assert threads_made.recording.complete
+
+
+@pytest.mark.parametrize("way", ["run", "MEMHEFT=1", "compat"])
+def test_a_decorated_function_where_something_else_records(workplace: Workplace, way: str) -> None:
+    start = "from memheft.compat import tracemalloc; tracemalloc.start()\n" if way == "compat" else ""
+    workplace.write(
+        "app.py",
+        f"import memheft\n{start}@memheft.record('f.heft')\n"
+        "def f(n): return n if n < 2 else f(n - 1) + f(n - 2)\nprint(f(10), f.recorder.recording)\n",
+    )
+    environment = {"MEMHEFT": "path=app.heft,quiet=1"} if way == "MEMHEFT=1" else {}
+    if way == "run":
+        result = workplace.memheft("run", "-q", "-o", "app.heft", "app.py")
+    else:
+        result = workplace.python("app.py", environment=environment)
+    assert (result.code, result.out, result.err) == (0, "55 None\n", "")
+    assert not (workplace.folder / "f.heft").exists()
 
 
 def test_in_any_thread() -> None:
@@ -317,6 +406,122 @@ def test_read_while_it_is_made() -> None:
     assert early.total_blocks < 2 * N <= recording.live.total_blocks
 
 
+@pytest.mark.parametrize("kind", ["memory", "file"])
+def test_a_start_that_is_interrupted(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever that is, nothing is left: no recording that goes on, no descriptor, no file."""
+    from memheft import _engine
+
+    recorder = memheft.record(tmp_path / "a.heft" if kind == "file" else None)
+    with memheft.record():
+        pass
+    gc.collect()
+    before = descriptors()
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for at, name in ((_engine, "current"), (memheft.Recording, "_began")):
+        with monkeypatch.context() as patch:
+            patch.setattr(at, name, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                recorder.start()
+        assert not _engine.is_on()
+        assert not recorder.is_on
+        assert recorder.recording is None
+        assert memheft.current_recording() is None
+        gc.collect()
+        assert descriptors() == before
+        assert os.listdir(tmp_path) == []
+    with recorder as recording:
+        kept = work()
+    assert is_about(blocks_of(recording))
+    assert len(kept) == N
+
+
+def test_a_stop_that_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    from memheft import _engine
+
+    stop = _engine.stop
+
+    def before() -> None:
+        raise KeyboardInterrupt
+
+    def after() -> None:
+        stop()
+        raise KeyboardInterrupt
+
+    recorder = memheft.record()
+    for interrupted in (before, after):
+        recording = recorder.start()
+        with monkeypatch.context() as patch:
+            patch.setattr(_engine, "stop", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                recorder.stop()
+        assert recorder.is_on is _engine.is_on() is (interrupted is before)
+        if recorder.is_on:
+            assert recorder.stop() is recording
+        assert recording.complete
+    assert memheft.current_recording() is None
+
+
+def test_real_interrupts(workplace: Workplace) -> None:
+    """At thousands of moments: a recording that is left on can be stopped, and none is left on by a start."""
+    workplace.write(
+        "app.py",
+        """
+import os, signal, time, memheft
+def alarm(*_):
+    raise KeyboardInterrupt
+signal.signal(signal.SIGALRM, alarm)
+with memheft.record():
+    pass
+recorder = memheft.record()
+end = time.monotonic() + 3
+n = 0
+while time.monotonic() < end:
+    n += 1
+    before = recorder.recording
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.00002 + n % 500 * 0.000001)
+        recorder.start()
+        while True:
+            pass
+    except KeyboardInterrupt:
+        pass
+    on = memheft.current_recording()
+    assert recorder.is_on == (on is not None), (recorder, on)
+    if on is not None:
+        assert on is recorder.recording is not before
+        on.stop()
+    assert recorder.start() is memheft.current_recording()
+    recorder.stop()
+print(len(os.listdir("/proc/self/fd")) < 10)
+""",
+    )
+    result = workplace.python("app.py")
+    assert (result.code, result.out, result.err) == (0, "True\n", "")
+
+
+def test_stopped_by_whoever_has_no_recorder(tmp_path: Path) -> None:
+    memheft.record(tmp_path / "a.heft").start()
+    kept = work()
+    gc.collect()
+    with pytest.raises(memheft.RecordingError, match=r"current_recording\(\)\.stop\(\) ends it"):
+        memheft.record().start()
+    recording = memheft.current_recording()
+    assert recording is not None
+    assert recording.stop() is recording
+    assert memheft.current_recording() is None
+    assert is_about(blocks_of(recording))
+    read = memheft.open(tmp_path / "a.heft")
+    assert read.complete
+    assert read._opened().engine.source
+    for one in (recording, read):
+        with pytest.raises(memheft.RecordingError, match="nothing to stop"):
+            one.stop()
+    assert len(kept) == N
+
+
 # -- files -------------------------------------------------------------------------------------------------
 
 
@@ -344,10 +549,39 @@ def test_into_a_file(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="only recordings"), memheft.record(text, force=True):
         pass
     with pytest.raises(FileExistsError, match="only recordings"):
-        read.save(text, force=True)
+        memheft.open(path).save(text, force=True)
     assert text.read_text() == "mine"
     with pytest.raises(FileNotFoundError), memheft.record(tmp_path / "no" / "a.heft"):
         pass
+
+
+def test_a_name_that_is_used_again(tmp_path: Path) -> None:
+    """Each object is the recording that was made through it, or says that this is gone."""
+    path = tmp_path / "a.heft"
+    made = []
+    for n in (1, 2, 3):
+        with memheft.record(path, force=True) as recording:
+            kept = work(n * 100)
+        made.append(recording)
+        if n == 2:
+            assert is_about(blocks_of(recording), 200)
+    assert is_about(blocks_of(made[2]), 300)
+    assert is_about(blocks_of(made[1]), 200), "read before"
+    for use in (lambda: made[0].peak, lambda: made[0].to_dict(), lambda: made[1].save(tmp_path / "b.heft")):
+        with pytest.raises(memheft.RecordingError, match="replaced by another"):
+            use()
+    assert "replaced by another" in repr(made[0])
+    assert not (tmp_path / "b.heft").exists()
+    assert len(kept) == 300
+
+    # a file that was put there meanwhile is not written to
+    other = path.read_bytes()
+    with memheft.record(path, force=True) as recording:
+        (tmp_path / "other").write_bytes(other)
+        os.replace(tmp_path / "other", path)
+    with pytest.raises(memheft.RecordingError, match="replaced by another"):
+        recording.peak  # noqa: B018
+    assert path.read_bytes() == other
 
 
 def test_names_of_files(tmp_path: Path) -> None:
@@ -376,9 +610,12 @@ def test_names_of_files(tmp_path: Path) -> None:
     with memheft.record(f"{tmp_path}/{{pid}}/") as recording:
         pass
     assert [str(p) for p in named.iterdir()] == [recording.path]
-    for wrong in ("", b"x", 3):
-        with pytest.raises(TypeError):
-            memheft.record(wrong)  # type: ignore[arg-type]
+    with memheft.record() as recording:
+        pass
+    for use in (memheft.record, memheft.open, recording.save):
+        for wrong in ("", b"x", 3):
+            with pytest.raises(TypeError, match=f"the name of a file, as text, not {wrong!r}"):
+                use(wrong)  # type: ignore[arg-type]
 
 
 def test_save(tmp_path: Path) -> None:
@@ -430,8 +667,9 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         assert caught.value.code == code
         assert isinstance(caught.value, memheft.Error)
         assert "\n" not in str(caught.value)
-    with pytest.raises(memheft.FormatError):
+    with pytest.raises(memheft.FormatError, match="is a folder") as caught:
         memheft.open(tmp_path)
+    assert caught.value.code == "foreign"
 
 
 # -- life --------------------------------------------------------------------------------------------------
@@ -556,11 +794,12 @@ def test_never_stopped(workplace: Workplace) -> None:
 def test_under_memheft_run(workplace: Workplace) -> None:
     workplace.write(
         "app.py",
-        "import memheft\ntry:\n  memheft.record().start()\nexcept memheft.RecordingError as e: print(e)\n",
+        "import memheft\nfor use in (memheft.record().start, lambda: memheft.current_recording().stop()):\n"
+        "  try: use()\n  except memheft.RecordingError as e: print(e)\n",
     )
     result = workplace.memheft("run", "-q", "-o", "x.heft", "app.py")
     assert (result.code, result.err) == (0, "")
-    assert "one at a time" in result.out
+    assert re.fullmatch(r".* one at a time in a process\nmemheft run .* ends with the program\n", result.out)
     assert memheft.open(workplace.folder / "x.heft").complete
 
 
@@ -845,6 +1084,15 @@ def test_any_filter_keeps_the_sums(words: list[Any], n: int) -> None:
 
 
 # -- differences -------------------------------------------------------------------------------------------
+
+
+def test_only_what_makes_them_makes_them(small: memheft.Recording) -> None:
+    for made in (memheft.Recording, memheft.View, memheft.Difference, memheft.Timeline):
+        for arguments in ((), (small.peak, small.live)):
+            with pytest.raises(TypeError):
+                made(*arguments)
+    with pytest.raises(TypeError, match="made by views"):
+        memheft.Difference()
 
 
 def test_diff(tmp_path: Path) -> None:

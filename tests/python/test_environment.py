@@ -139,10 +139,13 @@ def test_the_program_finds_what_it_would_find(workplace: Workplace) -> None:
 def test_children_record_themselves(workplace: Workplace) -> None:
     workplace.write(
         "app.py",
-        "import os, subprocess, sys\nsubprocess.run([sys.executable, 'child.py'], check=True)\n"
+        "import json, os, subprocess, sys\n"
+        "both = {'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT}\n"
+        "done = subprocess.run([sys.executable, 'child.py'], check=True, **both)\n"
+        "assert json.loads(done.stdout) == {}\n"
         "pid = os.fork()\nif pid == 0: os._exit(0)\nos.waitpid(pid, 0)\n",
     )
-    workplace.write("child.py", "kept = [bytes(1000) for _ in range(1000)]")
+    workplace.write("child.py", "kept = [bytes(1000) for _ in range(1000)]\nprint('{}')\n")
     result = workplace.python("app.py", environment={"MEMHEFT": "1"})
     assert result.code == 0
     names = recordings(workplace)

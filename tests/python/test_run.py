@@ -514,6 +514,18 @@ def test_deleted_recording(workplace: Workplace) -> None:
     assert "was deleted or moved" in result.err
 
 
+def test_a_recording_whose_name_another_file_has_taken(workplace: Workplace) -> None:
+    """The summary is of this program or there is none."""
+    other = workplace.record(KEEP)
+    text = f"import os, shutil\nshutil.copy({str(other)!r}, 'y')\nos.replace('y', 'x.heft')\n"
+    workplace.write("app.py", text + KEEP)
+    result = workplace.memheft("run", "-o", "x.heft", "app.py")
+    assert result.code == 0
+    assert len(result.err.splitlines()) == 1
+    assert "another file has taken the recording's place" in result.err
+    assert (workplace.folder / "x.heft").read_bytes() == other.read_bytes()
+
+
 def test_a_start_that_fails_leaves_no_file(workplace: Workplace) -> None:
     workplace.write("app.py", "print('started')")
     code = (

@@ -141,6 +141,25 @@ def test_saved(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["a.heft", "b.heft"]
 
 
+def test_not_saved_into_a_file_that_is_being_recorded(tmp_path: Path) -> None:
+    path, hard = tmp_path / "a.heft", tmp_path / "hard.heft"
+    with memheft.record() as other:
+        pass
+    with memheft.record(path) as recording:
+        os.link(path, hard)
+        kept = work()
+        for one in (recording, recording.snapshot(), other):
+            for target in (path, hard):
+                with pytest.raises(memheft.RecordingError, match="being made in this file"):
+                    one.save(target, force=True)
+        kept += work()
+    assert 2 * N <= blocks_of(recording) <= 2 * N + 3
+    assert sorted(os.listdir(tmp_path)) == ["a.heft", "hard.heft"]
+    recording.save(path, force=True)
+    assert 2 * N <= blocks_of(memheft.open(path)) <= 2 * N + 3
+    assert len(kept) == 2 * N
+
+
 def test_info_says_what_it_is(workplace: Workplace) -> None:
     with memheft.record() as recording:
         recording.save(workplace.folder / "a.heft")
@@ -201,6 +220,38 @@ def test_its_type_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delattr(_engine, "Snapshot")
         assert blocks_of(recording.snapshot()) in (N, N + 1)
     assert len(kept) == N
+
+
+def test_this_process_makes_it(tmp_path: Path) -> None:
+    with memheft.record(tmp_path / "a.heft"):
+        read = memheft.open(tmp_path / "a.heft")
+        with pytest.raises(memheft.RecordingError, match="this process is making"):
+            read.save(tmp_path / "b.heft")
+    read.save(tmp_path / "b.heft")
+    assert memheft.open(tmp_path / "b.heft").complete
+
+
+@pytest.mark.parametrize("way", ["record", "run", "MEMHEFT=1"])
+def test_its_program_was_killed(workplace: Workplace, way: str) -> None:
+    """It is saved as it was left, with the source lines, which nobody else has added."""
+    start = "import memheft; memheft.record('app.heft').start()\n" if way == "record" else ""
+    text = f"import os, signal\n{start}kept = [bytes(1000) for _ in range({N})]\n"
+    app = workplace.write("app.py", text + "os.kill(os.getpid(), signal.SIGKILL)\n")
+    if way == "run":
+        workplace.memheft("run", "-q", "-o", "app.heft", "app.py")
+        while not memheft.open(workplace.folder / "app.heft")._opened().header["drawn"]:
+            time.sleep(0.005)  # its watcher is still at work
+    else:
+        environment = {"MEMHEFT": "path=app.heft,quiet=1"} if way == "MEMHEFT=1" else {}
+        assert workplace.python("app.py", environment=environment).code == -9
+    recording = memheft.open(workplace.folder / "app.heft")
+    recording.save(workplace.folder / "saved.heft")
+    app.unlink()
+    saved = memheft.open(workplace.folder / "saved.heft")
+    assert not saved.complete
+    assert list(saved.live) == list(recording.live)
+    assert sum(row.blocks for row in saved.live if row.file == str(app)) >= N
+    assert f"range({N})" in str(saved.live)
 
 
 def test_it_is_stopped_meanwhile() -> None:
