@@ -136,7 +136,7 @@ class Recorder:
     def _start(self) -> Recording | None:
         """Begin; None if a recording is being made already."""
         loading.require()
-        from memheft import _engine
+        from memheft import _engine, regions  # noqa: F401 - else the program's first region pays for its import
 
         if _engine.is_on():
             return None
