@@ -14,6 +14,13 @@
 #define HEAD sizeof(heft_range_head_t)
 #define SLAB_HEAD 64u
 #define SMALL_MAX (32u << (HEFT_RANGE_CLASSES - 1))
+#define HOLE_UNITS 64u /* less is not worth closing: 4 MiB */
+/* Closed spans at a time, each of which splits a mapping of the kernel's in three; and spans of which only the room is
+ * closed, ever: what is opened behind one may have come to memory by itself (another anon_vma), and the kernel then
+ * never joins it with what is before. */
+#define HOLES_MAX 1024u
+#define COPY_BYTES ((size_t)1 << 20)
+#define DONTNEED_LOCKED 24 /* MADV_DONTNEED_LOCKED: newer than some C libraries */
 
 _Static_assert(sizeof(heft_range_head_t) == 16, "blocks are aligned to 16");
 
@@ -41,6 +48,56 @@ static size_t whole_pages(size_t bytes)
     return (bytes + PAGE - 1) & ~(PAGE - 1);
 }
 
+/* ---- pages --------------------------------------------------------------------------------------------------------
+ *
+ * No address of the range is unmapped, not for a moment: the program's own mmap() in another thread might be put there,
+ * and our next call would wipe it.  So pages are never moved (mremap) and never mapped over (MAP_FIXED), which also
+ * lets neighbours be one mapping for the kernel: a process may have 65,530. */
+
+static bool open_units(const heft_range_t *range, uint32_t first, uint32_t end)
+{
+    int saved_errno = errno;
+    bool ok = mprotect(address_of(range, first), (end - first) * UNIT, PROT_READ | PROT_WRITE) == 0;
+    errno = saved_errno;
+    return ok;
+}
+
+/* May fail: closed units are those that have to be opened before they are used. */
+static void close_units(const heft_range_t *range, uint32_t first, uint32_t end)
+{
+    int saved_errno = errno;
+    (void)mprotect(address_of(range, first), (end - first) * UNIT, PROT_NONE);
+    errno = saved_errno;
+}
+
+/* Give open pages back: they read as zeros. */
+static void drop_pages(char *at, size_t bytes)
+{
+    int saved_errno = errno;
+    if (madvise(at, bytes, MADV_DONTNEED) != 0 && madvise(at, bytes, DONTNEED_LOCKED) != 0)
+        memset(at, 0, bytes); /* locked in memory (mlockall) by a kernel before 5.18: they stay */
+    errno = saved_errno;
+}
+
+static bool is_zero(const char *page)
+{
+    return page[0] == 0 && memcmp(page, page + 1, PAGE - 1) == 0;
+}
+
+/* To pages that are zero.  Never needs more memory than before, as when the kernel moves them: what was never written
+ * is not written now, and what has been copied is given back at once. */
+static void copy_pages(char *to, char *from, size_t bytes)
+{
+    for (size_t at = 0; at < bytes;) {
+        size_t begin = at, end = bytes - at < COPY_BYTES ? bytes : at + COPY_BYTES;
+        for (; at < end; at += PAGE) {
+            if (!is_zero(from + at))
+                memcpy(to + at, from + at, PAGE);
+        }
+        drop_pages(from + begin, end - begin);
+    }
+}
+
 /* ---- spans --------------------------------------------------------------------------------------------------------
  */
 
@@ -56,10 +113,22 @@ static void mark(heft_range_t *range, uint32_t first, uint32_t length, bool is_f
     a->is_free = b->is_free = is_free;
 }
 
-static void put_in_bin(heft_range_t *range, uint32_t first, uint32_t length)
+/* Of a span in use: its first `open` units may be touched. */
+static void set_open(heft_range_t *range, uint32_t first, uint32_t open)
+{
+    heft_range_unit_t *unit = &range->units[first];
+    range->hole_n -= unit->is_closed;
+    unit->open = open;
+    unit->is_closed = open < unit->length;
+    range->hole_n += unit->is_closed;
+}
+
+static void put_in_bin(heft_range_t *range, uint32_t first, uint32_t length, bool is_closed)
 {
     uint32_t *head = &range->bins[bin_of(length)];
     mark(range, first, length, true);
+    range->units[first].is_closed = is_closed;
+    range->hole_n += is_closed;
     range->units[first].next = *head;
     range->units[first].previous = 0;
     if (*head != 0)
@@ -67,78 +136,102 @@ static void put_in_bin(heft_range_t *range, uint32_t first, uint32_t length)
     *head = first + 1;
 }
 
-static void take_from_bin(heft_range_t *range, uint32_t first)
+/* Is it closed?  It is no hole of anybody's any more. */
+static bool take_from_bin(heft_range_t *range, uint32_t first)
 {
-    const heft_range_unit_t *unit = &range->units[first];
+    heft_range_unit_t *unit = &range->units[first];
+    bool is_closed = unit->is_closed;
     if (unit->previous != 0)
         range->units[unit->previous - 1].next = unit->next;
     else
         range->bins[bin_of(unit->length)] = unit->next;
     if (unit->next != 0)
         range->units[unit->next - 1].previous = unit->previous;
+    range->hole_n -= is_closed;
+    unit->is_closed = false;
+    return is_closed;
 }
 
-/* Free span of at least `length` units out of the bins, or from above the top; its first unit, or UINT32_MAX. */
-static uint32_t take_span(heft_range_t *range, uint32_t length)
+/* The first free span of at least `length` units in the bins; UINT32_MAX: none. */
+static uint32_t find_span(const heft_range_t *range, uint32_t length)
 {
     for (uint32_t bin = bin_of(length); bin < HEFT_RANGE_BINS; bin++) {
         for (uint32_t at = range->bins[bin]; at != 0; at = range->units[at - 1].next) {
-            uint32_t first = at - 1, found = range->units[first].length;
-            if (found < length)
-                continue;
-            take_from_bin(range, first);
-            if (found > length)
-                put_in_bin(range, first + length, found - length);
-            mark(range, first, length, false);
-            return first;
+            if (range->units[at - 1].length >= length)
+                return at - 1;
         }
     }
-    if (length > range->unit_n - range->top)
-        return UINT32_MAX;
-    uint32_t first = range->top;
-    range->top += length;
+    return UINT32_MAX;
+}
+
+/* A span of `length` units, of which at least the first `wanted` are open, out of the bins or from above the top; its
+ * first unit, or UINT32_MAX. */
+static uint32_t take_span(heft_range_t *range, uint32_t length, uint32_t wanted)
+{
+    if (length - wanted < HOLE_UNITS || range->hole_n >= HOLES_MAX || range->rooms_closed >= HOLES_MAX)
+        wanted = length;
+    uint32_t first = find_span(range, length);
+    if (first != UINT32_MAX) {
+        bool is_closed = range->units[first].is_closed;
+        if (is_closed && !open_units(range, first, first + wanted))
+            return UINT32_MAX;
+        uint32_t found = range->units[first].length;
+        take_from_bin(range, first);
+        if (found > length)
+            put_in_bin(range, first + length, found - length, is_closed);
+        if (!is_closed)
+            wanted = length;
+    } else {
+        first = range->top;
+        if (length > range->unit_n - first ||
+            (first + wanted > range->open_top && !open_units(range, first, first + wanted)))
+            return UINT32_MAX;
+        range->top += length;
+        if (range->open_top < range->top)
+            range->open_top = range->top;
+    }
     mark(range, first, length, false);
+    set_open(range, first, wanted);
+    range->rooms_closed += wanted < length;
     return first;
 }
 
-/* Back into the bins, joined with its free neighbours; what ends at the top lowers it. */
-static void give_span(heft_range_t *range, uint32_t first, uint32_t length)
+/* Back into the bins, joined with its free neighbours; what ends at the top lowers it.  Its pages are gone already. */
+static void give_span(heft_range_t *range, uint32_t first, uint32_t length, bool is_closed)
 {
     if (first + length < range->top && range->units[first + length].is_free) {
         uint32_t after = range->units[first + length].length;
-        take_from_bin(range, first + length);
+        is_closed |= take_from_bin(range, first + length);
         length += after;
     }
     if (first > 0 && range->units[first - 1].is_free) {
         uint32_t before = range->units[first - 1].length;
-        take_from_bin(range, first - before);
         first -= before;
+        is_closed |= take_from_bin(range, first);
         length += before;
     }
-    if (first + length == range->top)
+    if (first + length == range->top) {
         range->top = first;
-    else
-        put_in_bin(range, first, length);
+        if (is_closed || range->open_top - first >= HOLE_UNITS) {
+            close_units(range, first, range->open_top);
+            range->open_top = first;
+        }
+        return;
+    }
+    is_closed |= length >= HOLE_UNITS && range->hole_n < HOLES_MAX;
+    if (is_closed)
+        close_units(range, first, first + length);
+    put_in_bin(range, first, length, is_closed);
 }
 
-/* ---- pages --------------------------------------------------------------------------------------------------------
- */
-
-static bool map_pages(char *at, size_t bytes)
+/* The same of a span in use. */
+static void free_span(heft_range_t *range, uint32_t first)
 {
-    int saved_errno = errno;
-    bool ok = mprotect(at, bytes, PROT_READ | PROT_WRITE) == 0;
-    errno = saved_errno;
-    return ok;
-}
-
-/* The pages are gone, the addresses stay reserved. */
-static void unmap_pages(char *at, size_t bytes)
-{
-    int saved_errno = errno;
-    if (mmap(at, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
-        madvise(at, bytes, MADV_DONTNEED); /* too many mappings: give at least the memory back */
-    errno = saved_errno;
+    const heft_range_unit_t *unit = &range->units[first];
+    uint32_t length = unit->length, open = unit->open;
+    drop_pages(address_of(range, first), open * UNIT);
+    set_open(range, first, length);
+    give_span(range, first, length, open < length);
 }
 
 /* ---- slabs --------------------------------------------------------------------------------------------------------
@@ -190,13 +283,9 @@ static heft_range_head_t *alloc_slot(heft_range_t *range, size_t bytes)
 {
     uint32_t class = class_of(bytes);
     if (range->slabs[class] == 0) {
-        uint32_t unit = take_span(range, 1);
+        uint32_t unit = take_span(range, 1, 1);
         if (unit == UINT32_MAX)
             return NULL;
-        if (!map_pages(address_of(range, unit), UNIT)) {
-            give_span(range, unit, 1);
-            return NULL;
-        }
         *slab_at(range, unit) = (slab_t){.slot = 32u << class};
         link_slab(range, unit);
     }
@@ -228,8 +317,7 @@ static void free_slot(heft_range_t *range, heft_range_head_t *head)
         link_slab(range, unit);
     if (slab->used == 0) {
         unlink_slab(range, unit);
-        unmap_pages(address_of(range, unit), UNIT);
-        give_span(range, unit, 1);
+        free_span(range, unit);
     }
 }
 
@@ -241,83 +329,78 @@ static uint32_t units_for(size_t size)
     return (uint32_t)((size + HEAD + UNIT - 1) / UNIT);
 }
 
-/* A span with room for `room` bytes, of which `size` are mapped. */
+/* A span with room for `room` bytes, for a block of `size`. */
 static heft_range_head_t *alloc_span(heft_range_t *range, size_t size, size_t room)
 {
-    uint32_t length = units_for(room), first = take_span(range, length);
-    if (first == UINT32_MAX && units_for(size) < length) {
-        length = units_for(size);
-        first = take_span(range, length);
-    }
+    uint32_t wanted = units_for(size), first = take_span(range, units_for(room), wanted);
+    if (first == UINT32_MAX && units_for(room) > wanted)
+        first = take_span(range, wanted, wanted);
     if (first == UINT32_MAX)
         return NULL;
-    if (!map_pages(address_of(range, first), whole_pages(size + HEAD))) {
-        give_span(range, first, length);
-        return NULL;
-    }
     heft_range_head_t *head = (heft_range_head_t *)(void *)address_of(range, first);
     head->slot = 0;
     return head;
 }
 
-static void free_span(heft_range_t *range, uint32_t first, size_t mapped)
+/* Add units to a span of `length` until it has `wanted`: from the free span behind it, or from above the top. */
+static bool extend_span(heft_range_t *range, uint32_t first, uint32_t length, uint32_t wanted)
 {
-    unmap_pages(address_of(range, first), mapped);
-    give_span(range, first, range->units[first].length);
+    uint32_t next = first + length, more = wanted - length;
+    bool at_top = next == range->top;
+    if (at_top ? more > range->unit_n - next : !range->units[next].is_free || range->units[next].length < more)
+        return false;
+    if (!open_units(range, first + range->units[first].open, first + wanted))
+        return false;
+    if (at_top) {
+        range->top += more;
+        if (range->open_top < range->top)
+            range->open_top = range->top;
+    } else {
+        uint32_t found = range->units[next].length;
+        bool is_closed = take_from_bin(range, next);
+        if (found > more)
+            put_in_bin(range, next + more, found - more, is_closed);
+    }
+    mark(range, first, wanted, false);
+    set_open(range, first, wanted);
+    return true;
 }
 
 /* Grow or shrink where it stands. */
 static bool resize_span(heft_range_t *range, heft_range_head_t *head, size_t size)
 {
     uint32_t first = unit_of(range, head), length = range->units[first].length, wanted = units_for(size);
+    uint32_t open = range->units[first].open;
     size_t before = whole_pages(head->size + HEAD), after = whole_pages(size + HEAD);
-    char *base = (char *)head;
     if (wanted > length) {
-        uint32_t next = first + length, more = wanted - length;
-        bool at_top = next == range->top;
-        if (at_top ? more > range->unit_n - range->top
-                   : !range->units[next].is_free || range->units[next].length < more)
+        if (!extend_span(range, first, length, wanted))
             return false;
-        if (!map_pages(base + before, after - before))
+    } else if (wanted > open) {
+        if (!open_units(range, first + open, first + wanted))
             return false;
-        if (at_top) {
-            range->top += more;
-        } else {
-            uint32_t found = range->units[next].length;
-            take_from_bin(range, next);
-            if (found > more)
-                put_in_bin(range, next + more, found - more);
-        }
-        mark(range, first, wanted, false);
-    } else if (after > before) {
-        if (!map_pages(base + before, after - before))
-            return false;
+        set_open(range, first, wanted);
     } else if (after < before) {
-        unmap_pages(base + after, before - after);
+        drop_pages((char *)head + after, before - after);
         if (wanted <= length / 4) { /* half of the rest is kept to grow into */
-            mark(range, first, 2 * wanted, false);
-            mark(range, first + 2 * wanted, length - 2 * wanted, false);
-            give_span(range, first + 2 * wanted, length - 2 * wanted);
+            uint32_t kept = 2 * wanted;
+            mark(range, first, kept, false);
+            set_open(range, first, open < kept ? open : kept);
+            mark(range, first + kept, length - kept, false);
+            give_span(range, first + kept, length - kept, open < length);
         }
     }
     head->size = size;
     return true;
 }
 
-/* To a new span with as much room again, by moving pages. */
+/* To a new span with as much room again. */
 static heft_range_head_t *move_span(heft_range_t *range, heft_range_head_t *head, size_t size)
 {
-    size_t before = whole_pages(head->size + HEAD), after = whole_pages(size + HEAD);
-    heft_range_head_t old = *head, *moved = alloc_span(range, size, size <= SIZE_MAX / 4 ? 2 * size : size);
+    heft_range_head_t *moved = alloc_span(range, size, size <= SIZE_MAX / 4 ? 2 * size : size);
     if (moved == NULL)
         return NULL;
-    HEFT_ASSERT(after > before);
-    int saved_errno = errno;
-    bool is_moved = mremap(head, before, before, MREMAP_MAYMOVE | MREMAP_FIXED, moved) != MAP_FAILED;
-    errno = saved_errno;
-    if (!is_moved)
-        memcpy(moved, head, old.size + HEAD);
-    free_span(range, unit_of(range, head), before);
+    copy_pages((char *)moved, (char *)head, whole_pages(head->size + HEAD));
+    free_span(range, unit_of(range, head));
     moved->size = size;
     return moved;
 }
@@ -349,7 +432,7 @@ void heft_range_free(heft_range_t *range, void *block)
     if (head->slot != 0)
         free_slot(range, head);
     else
-        free_span(range, unit_of(range, head), whole_pages(head->size + HEAD));
+        free_span(range, unit_of(range, head));
 }
 
 void *heft_range_resize(heft_range_t *range, void *block, size_t size)
@@ -380,18 +463,21 @@ void *heft_range_resize(heft_range_t *range, void *block, size_t size)
 bool heft_range_check(const heft_range_t *range)
 {
     bool was_free = false;
-    uint64_t blocks = 0, free_spans = 0, listed = 0;
+    uint64_t blocks = 0, free_spans = 0, listed = 0, holes = 0;
     for (uint32_t at = 0; at < range->top;) {
         const heft_range_unit_t *first = &range->units[at], *last = first + first->length - 1;
         if (first->length == 0 || first->length > range->top - at || last->length != first->length ||
             last->is_free != first->is_free || (was_free && first->is_free))
             return false;
+        if (!first->is_free && (first->open > first->length || first->is_closed != (first->open < first->length)))
+            return false;
+        holes += first->is_closed;
         if (!first->is_free) {
             const slab_t *slab = slab_at(range, at);
             const heft_range_head_t *head = (const heft_range_head_t *)(const void *)slab;
             /* a slab begins with its slot size, a block of its own with its size: above SMALL_MAX */
             bool is_slab = first->length == 1 && slab->slot <= SMALL_MAX && head->size >> 32 != 0;
-            if (!is_slab && units_for(head->size) > first->length)
+            if (!is_slab && units_for(head->size) > first->open)
                 return false;
             blocks += is_slab ? slab->used : 1;
         }
@@ -406,7 +492,20 @@ bool heft_range_check(const heft_range_t *range)
             listed++;
         }
     }
-    return !was_free && blocks == range->block_n && free_spans == listed;
+    return !was_free && blocks == range->block_n && free_spans == listed && holes == range->hole_n &&
+           range->top <= range->open_top && range->open_top <= range->unit_n;
+}
+
+/* An empty range at closed addresses. */
+static bool set_up(heft_range_t *range, char *base, size_t bytes)
+{
+    *range = (heft_range_t){.base = base, .reserved = bytes, .unit_n = (uint32_t)(bytes / UNIT)};
+    if (!heft_region_init(&range->unit_region, range->unit_n * sizeof(heft_range_unit_t))) {
+        *range = (heft_range_t){0};
+        return false;
+    }
+    range->units = (heft_range_unit_t *)(void *)range->unit_region.base;
+    return true;
 }
 
 bool heft_range_init(heft_range_t *range, size_t bytes)
@@ -418,16 +517,28 @@ bool heft_range_init(heft_range_t *range, size_t bytes)
         base = mmap(NULL, bytes & ~(UNIT - 1), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED)
         return false;
-    range->reserved = (bytes * 2) & ~(UNIT - 1);
-    range->unit_n = (uint32_t)(range->reserved / UNIT);
-    if (!heft_region_init(&range->unit_region, range->unit_n * sizeof(heft_range_unit_t))) {
-        munmap(base, range->reserved);
-        *range = (heft_range_t){0};
+    bytes = (bytes * 2) & ~(UNIT - 1);
+    madvise(base, bytes, MADV_NOHUGEPAGE); /* a huge page would make a slab cost 2 MiB */
+    if (!set_up(range, base, bytes)) {
+        munmap(base, bytes);
         return false;
     }
-    madvise(base, range->reserved, MADV_NOHUGEPAGE); /* a huge page would make a slab cost 2 MiB */
-    range->base = base;
-    range->units = (heft_range_unit_t *)(void *)range->unit_region.base;
+    return true;
+}
+
+bool heft_range_rest(heft_range_t *range)
+{
+    heft_range_t old = *range;
+    char *base = address_of(&old, old.top);
+    size_t bytes = old.reserved - old.top * UNIT;
+    /* who was inside may just have opened and written pages there */
+    if (bytes == 0 || mprotect(base, bytes, PROT_NONE) != 0 || madvise(base, bytes, MADV_DONTNEED) != 0)
+        return false;
+    heft_range_t rest;
+    if (!set_up(&rest, base, bytes))
+        return false;
+    heft_region_done(&old.unit_region);
+    *range = rest;
     return true;
 }
 

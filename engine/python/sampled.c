@@ -15,9 +15,11 @@
  * after it take the slow way and are counted.
  *
  * Sampled blocks outlive recordings: the hooks stay, and give them back.  A forked child has a copy of the range but
- * not of the lock's owner: it never touches the range, frees of samples do nothing there.
+ * not of the lock's owner: it leaves the blocks that it was born with alone (frees of these do nothing), and puts
+ * samples of its own above them.
  *
- * Cost of a request that is not sampled: a subtraction and a branch. */
+ * Cost of a request that is not sampled: a subtraction and a branch; RAW reads `nested` before that, and above another
+ * allocator than pymalloc all domains do, and add to it and take off again. */
 #define _GNU_SOURCE
 #include "python/recorder.h"
 
@@ -47,7 +49,7 @@ _Static_assert(sizeof(tag_t) == 16, "blocks stay aligned to 16");
 typedef struct {
     int64_t countdown; /* bytes to the next sample; below zero while `watch` counts */
     int64_t held;      /* the same, while `watch` counts */
-    uint64_t requests; /* counted ones */
+    uint64_t requests; /* counted ones; begins anywhere, for a new thread may get the address of a dead one's `me` */
     uint64_t random;
     uint32_t watch;    /* requests still to be counted */
     uint64_t interval; /* that the gap was drawn for; 0 = none */
@@ -56,14 +58,20 @@ typedef struct {
 
 static __thread sampler_t me __attribute__((tls_model("initial-exec")));
 
-static heft_range_t range; /* protected by the recorder's lock; of the process that sets heft_rec.owns_range */
-static uintptr_t range_base;
+static heft_range_t range;   /* protected by the recorder's lock; of the process that sets heft_rec.owns_range */
+static uintptr_t range_base; /* with what a forked child got from its parent, which lies below its own range */
 static size_t range_bytes;
 static PyMemAllocatorEx *real_raw;
 
 HEFT_INLINE bool is_sampled(const void *p)
 {
     return (uintptr_t)p - range_base < range_bytes;
+}
+
+/* Of a sampled block: not one that this process was born with. */
+static bool is_ours(const void *p)
+{
+    return heft_rec.owns_range && heft_range_has(&range, p);
 }
 
 static tag_t *tag_of(void *p)
@@ -107,6 +115,7 @@ static void seed(void)
     z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u; /* splitmix64 (Vigna) */
     z = (z ^ z >> 27) * 0x94D049BB133111EBu;
     me.random = (z ^ z >> 31) | 1;
+    me.requests = next_random();
 }
 
 /* What a request of n bytes takes off the countdown, as heft_weigh() has it. */
@@ -209,17 +218,22 @@ void heft_sampled_hide(int change)
     me.nested += (uint32_t)change;
 }
 
-/* A sampled block, or NULL: the recording has just ended, or there is no room (counted as lost). */
+/* Inside the lock: is the gap that ends here still asked for?  To a thread without the interpreter's lock, its
+ * recording may have ended since, and an exact one begun. */
+static bool is_wanted(void)
+{
+    return heft_rec.on && heft_rec.interval == me.interval;
+}
+
+/* A sampled block, or NULL: the recording has just ended, or there is no room (then see lose()). */
 static HEFT_NOINLINE void *sample(PyThreadState *holder, size_t n, bool zeroed)
 {
     void *block = NULL;
     look_for_region(holder);
     heft_bias_lock(&heft_rec.lock);
-    if (heft_rec.on) {
+    if (is_wanted()) {
         block = heft_range_alloc(&range, n + sizeof(tag_t), zeroed);
-        if (block == NULL) {
-            heft_rec.blocks.lost++;
-        } else {
+        if (block != NULL) {
             block = (tag_t *)block + 1;
             count_in(block, n, caller_node(holder));
         }
@@ -228,10 +242,19 @@ static HEFT_NOINLINE void *sample(PyThreadState *holder, size_t n, bool zeroed)
     return block;
 }
 
+/* A sample found no room, and its request was granted by the real allocator. */
+static HEFT_COLD void lose(void)
+{
+    heft_bias_lock(&heft_rec.lock);
+    if (is_wanted())
+        heft_rec.blocks.lost++;
+    heft_bias_unlock(&heft_rec.lock);
+}
+
 static HEFT_NOINLINE void give_back(void *p)
 {
-    if (!heft_rec.owns_range)
-        return; /* a forked child */
+    if (!is_ours(p))
+        return; /* its parent's */
     heft_bias_lock(&heft_rec.lock);
     count_out(p, true);
     heft_range_free(&range, tag_of(p));
@@ -248,52 +271,71 @@ static HEFT_NOINLINE void *crossed(PyMemAllocatorEx *next, PyThreadState *holder
 {
     if (HEFT_UNLIKELY(me.nested))
         pass_hidden();
-    void *p = me.nested == 0 && is_hit(n) ? sample(holder, n, zeroed) : NULL;
+    bool hit = me.nested == 0 && is_hit(n);
+    void *p = hit ? sample(holder, n, zeroed) : NULL;
     if (p != NULL)
         return p;
     me.nested++;
     p = zeroed ? next->calloc(next->ctx, 1, n) : next->malloc(next->ctx, n);
     me.nested--;
+    if (hit && p != NULL)
+        lose();
     return p;
+}
+
+/* A sampled block becomes a sample of another size, where it stands or elsewhere in the range.  NULL: no room, or the
+ * recording has just ended; the block is as it was. */
+static void *resize_in_range(PyThreadState *holder, void *p, size_t n)
+{
+    void *moved = NULL;
+    size_t before = size_of(p);
+    heft_bias_lock(&heft_rec.lock);
+    tag_t *tag = is_wanted() ? heft_range_resize(&range, tag_of(p), n + sizeof(tag_t)) : NULL;
+    if (tag != NULL) {
+        moved = tag + 1;
+        size_t now = (size_t)head_of(moved)->size;
+        head_of(moved)->size = before + sizeof(tag_t); /* it is taken off as what it was */
+        count_out(moved, false);
+        head_of(moved)->size = now;
+        count_in(moved, n, caller_node(holder));
+    }
+    heft_bias_unlock(&heft_rec.lock);
+    return moved;
 }
 
 /* A sampled block gets another size: one more request, whose block may be a sample or not. */
 static HEFT_NOINLINE void *resize_sample(PyMemAllocatorEx *next, PyThreadState *holder, void *p, size_t n)
 {
     size_t before = size_of(p);
+    bool ours = is_ours(p);
     me.countdown -= charge(n);
     bool hit = me.nested == 0 && me.countdown < 0 && is_hit(n);
     void *moved = NULL;
-    if (hit && heft_rec.owns_range) { /* where it stands, or by moving pages */
+    if (hit && ours) {
         look_for_region(holder);
-        heft_bias_lock(&heft_rec.lock);
-        if (heft_rec.on) {
-            tag_t *tag = heft_range_resize(&range, tag_of(p), n + sizeof(tag_t));
-            if (tag != NULL) {
-                size_t now = (size_t)heft_range_head(tag)->size;
-                heft_range_head(tag)->size = before + sizeof(tag_t); /* it is taken off as what it was */
-                count_out(tag + 1, false);
-                heft_range_head(tag)->size = now;
-                moved = tag + 1;
-                count_in(moved, n, caller_node(holder));
-            }
-        }
-        heft_bias_unlock(&heft_rec.lock);
+        moved = resize_in_range(holder, p, n);
         if (moved != NULL)
             return moved;
+    } else if (hit) {
+        moved = sample(holder, n, false);
+        hit = moved == NULL;
     }
-    me.nested++;
-    moved = next->malloc(next->ctx, n);
-    me.nested--;
-    if (moved == NULL)
-        return NULL;
+    if (moved == NULL) {
+        me.nested++;
+        moved = next->malloc(next->ctx, n);
+        me.nested--;
+        if (moved == NULL)
+            return NULL;
+    }
     memcpy(moved, p, before < n ? before : n);
-    if (heft_rec.owns_range) {
+    if (ours) {
         heft_bias_lock(&heft_rec.lock);
         count_out(p, false);
         heft_range_free(&range, tag_of(p));
         heft_bias_unlock(&heft_rec.lock);
     }
+    if (hit)
+        lose();
     return moved;
 }
 
@@ -308,8 +350,10 @@ static HEFT_NOINLINE void *resize_crossed(PyMemAllocatorEx *next, PyThreadState 
     if (moved == NULL || me.nested != 0 || !is_hit(n))
         return moved;
     void *block = sample(holder, n, false);
-    if (block == NULL)
+    if (block == NULL) {
+        lose();
         return moved;
+    }
     memcpy(block, moved, n);
     me.nested++;
     next->free(next->ctx, moved);
@@ -469,10 +513,15 @@ bool heft_sampled_start(PyMemAllocatorEx *real)
     real_raw = real;
     if (heft_rec.owns_range)
         return true;
-    if (range_bytes != 0 || !heft_range_init(&range, range_wanted()))
-        return false; /* of the first case: a forked child, whose copy of its parent's range is not to be touched */
-    range_bytes = range.reserved;
-    range_base = (uintptr_t)range.base;
+    if (range_bytes != 0) { /* a forked child */
+        if (!heft_range_rest(&range))
+            return false;
+    } else {
+        if (!heft_range_init(&range, range_wanted()))
+            return false;
+        range_base = (uintptr_t)range.base;
+        range_bytes = range.reserved;
+    }
     heft_rec.owns_range = true;
     return true;
 }

@@ -6,7 +6,7 @@
 #include "python/version.h"
 
 /* Reserve the range of sampled blocks.  `real`: RAW's allocator beneath the hooks; set before the first call of one.
- * False: no address space, or a forked child of a process that samples. */
+ * False: no address space. */
 bool heft_sampled_start(PyMemAllocatorEx *real);
 
 /* A recording has just begun: this thread looks at its next request.  Others that allocated before may look up to 4 KiB
