@@ -221,7 +221,7 @@ def test_csv_of_callers(workplace: Workplace) -> None:
     workplace.write("site-packages/tool.py", "import json\nkept = json.loads(str([*range(1000)]))\n")
     done = workplace.memheft("run", "-q", "-o", "app.heft", "site-packages/tool.py")
     assert done.code == 0, done.err
-    (row,) = [row for row in read_csv(export(workplace, "app.csv", "--live")) if row["caller_line"] == "2"]
+    row = next(row for row in read_csv(export(workplace, "app.csv", "--live")) if row["caller_line"] == "2")
     assert row["file"].endswith("json/decoder.py")
     assert row["caller_file"].endswith("site-packages/tool.py")
     assert row["caller_function"] == "<module>"
