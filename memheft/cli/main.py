@@ -10,7 +10,6 @@ import sys
 
 from memheft._version import __version__
 from memheft.cli.errors import HeftError, UsageError
-from memheft.views.stdout import stdout
 
 TYPE_CHECKING = False  # as in typing, without importing it: `memheft run` starts lean
 if TYPE_CHECKING:
@@ -82,15 +81,21 @@ def _dispatch(args: list[str]) -> int:
         raise UsageError("no verb given", "run, report, diff, export, plot or info; memheft --help says more")
     first, rest = args[0], args[1:]
     if first in ("--version", "-V"):
-        print(f"memheft {__version__}", file=stdout())
+        _print(f"memheft {__version__}\n")
         return 0
     if first in ("--help", "-h", "help") and not (first == "help" and rest):
         verbs = "\n".join(f"  {name:<14} {text}" for name, text in VERBS.items())
-        print(HELP.format(verbs=verbs), end="", file=stdout())
+        _print(HELP.format(verbs=verbs))
         return 0
     if first == "help":
         first, rest = rest[0], ["--help"]
     return _verb(first)(rest)
+
+
+def _print(text: str) -> None:
+    from memheft.views.stdout import stdout  # not for `memheft run`
+
+    stdout().write(text)
 
 
 def _verb(word: str) -> Callable[[list[str]], int]:
