@@ -74,6 +74,8 @@ class Row:
     def name(self) -> str:
         if self.group == "threads":
             return f"{self.count} thread{'s' * (self.count > 1)}"
+        if self.count == 0:
+            return "no block"
         size = f"{self.size} B" if self.size < 1024 else f"{self.size // 1024} KiB"
         return f"{short(self.count)} of {size}"
 
@@ -175,7 +177,8 @@ def refusal(results: Results, row: Row, tool: str) -> tuple[str, str] | None:
     smaller = [other for other in results.rows if other.size == row.size and other.count < row.count]
     smaller = [other for other in smaller if other.group == row.group]
     for other in smaller:
-        if results.cell(other, tool).text:
+        cell = results.cell(other, tool)
+        if cell.text and not cell.failed:
             return "not tried", f"no figure for {other.name}"
     known = [each for other in smaller if (each := results.each(other, tool)) is not None]
     # Twice what it was: its table may be about to double.
@@ -231,8 +234,7 @@ def progress(results: Results, row: Row, seconds: float) -> None:
         if tool != NONE and each is not None:
             text += f" {each:.4g} B"
         parts.append(f"{tool} {text}".rstrip())
-    title = "fixed" if row == EMPTY else row.name
-    print(f"{title}: {', '.join(parts)}  [{seconds:.0f} s]", file=sys.stderr, flush=True)
+    print(f"{row.name}: {', '.join(parts)}  [{seconds:.0f} s]", file=sys.stderr, flush=True)
 
 
 def phase_table(results: Results, rows: list[Row], name: str) -> Table:
@@ -251,7 +253,7 @@ def memory_table(results: Results, rows: list[Row], unit: float) -> Table:
     """MiB above no tool, and in brackets what that is for each block or thread, in `unit` bytes."""
     table = [["", "no tool", *(TOOLS[tool].label for tool in results.tools if tool != NONE)]]
     for row in rows:
-        line = ["none: the fixed cost" if row == EMPTY else row.name]
+        line = ["no block: the fixed cost" if row == EMPTY else row.name]
         for tool in results.tools:
             memory, each = results.memory(row, tool), results.each(row, tool)
             sign = "" if tool == NONE else "+"
@@ -266,7 +268,7 @@ def memory_table(results: Results, rows: list[Row], unit: float) -> Table:
 def cpu_table(results: Results, rows: list[Row]) -> Table:
     table = [["", "no tool", *(TOOLS[tool].label for tool in results.tools if tool != NONE)]]
     for row in rows:
-        line = ["none" if row == EMPTY else row.name]
+        line = [row.name]
         for tool in results.tools:
             cpu = results.cpu(row, tool)
             sign = "" if tool == NONE else "+"

@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bench.measure import environment
-from bench.overhead.figures import MIB, Table, plain
+from bench.tables import MIB, Table, plain
 
 PATHS = (1_000, 50_000, 250_000)
 
