@@ -148,7 +148,10 @@ class Recording:
         """What grew and what shrank from the peak of this recording to that of a later one.
 
         For another moment, grouping or part compare views: a.live.by("file").diff(b.live.by("file")).
+        TypeError if `after` is no recording.
         """
+        if not isinstance(after, Recording):
+            raise TypeError(f"a recording is compared with a recording, not with {type(after).__name__}")
         return self.peak.diff(after.peak)
 
     def _view(self, moment: _Moment, span: int = 1) -> View:

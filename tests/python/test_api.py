@@ -618,6 +618,14 @@ def test_names_of_files(tmp_path: Path) -> None:
                 use(wrong)  # type: ignore[arg-type]
 
 
+def test_what_a_recording_is_compared_with() -> None:
+    with memheft.record() as recording:
+        pass
+    for wrong in (None, recording.peak, "a.heft"):
+        with pytest.raises(TypeError, match="a recording is compared with a recording, not with"):
+            recording.diff(wrong)  # type: ignore[arg-type]
+
+
 def test_save(tmp_path: Path) -> None:
     with memheft.record() as recording:
         kept = work()
