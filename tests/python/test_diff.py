@@ -335,8 +335,11 @@ def test_a_budget_of_nothing(two: Workplace, words: list[str], says: str) -> Non
         (["old.heft", "new.heft", "--limit", "x"], "takes a number"),
         (["old.heft", "new.heft", "--temporary=3"], "takes 1, 2 or 4"),
         (["old.heft", "new.heft", "--fail-above", "much"], "a percentage or a size"),
-        (["old.heft", "new.heft", "--fail-above", "-5%"], "a percentage or a size, not '-5%'"),
-        (["old.heft", "--fail-a", "-5.5MiB", "new.heft"], "a percentage or a size, not '-5.5MiB'"),
+        (["old.heft", "new.heft", "--fail-above", "-5%"], "a percentage or a size with its unit, not '-5%'"),
+        (
+            ["old.heft", "--fail-a", "-5.5MiB", "new.heft"],
+            "a percentage or a size with its unit, not '-5.5MiB'",
+        ),
         (["old.heft", "new.heft", "--fail-above", "--live"], "--fail-above: expected one argument"),
         (["old.heft", "new.heft", "--fail-above", "nan%"], "a percentage or a size"),
         (["old.heft", "new.heft", "--fail-above", "5iB"], "a percentage or a size with its unit"),

@@ -631,7 +631,7 @@ def test_a_closed_stdout(recorded: Workplace, words: str, color: str) -> None:
 
 
 def test_a_closed_stdout_that_is_not_needed(recorded: Workplace) -> None:
-    for words in ("export app.heft -qfo closed.csv", "plot app.heft -fo closed.svg"):
+    for words in ("export app.heft -qfo closed.csv", "plot app.heft -qfo closed.svg"):
         result = recorded.command(["sh", "-c", f"exec {' '.join(MEMHEFT)} {words} >&-"])
         assert (result.code, result.err) == (0, "")
     assert (recorded.folder / "closed.csv").read_text().startswith("bytes,")
