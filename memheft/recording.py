@@ -236,6 +236,8 @@ class Recording:
         name = MEMORY if self._path is None else self._path
         if self._is_closed:
             return f"<memheft.Recording {name}, closed>"
+        if self._is_on():  # to read it would be a part of what it shows
+            return f"<memheft.Recording {name}, being made>"
         from memheft.views import sizes
 
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -67,11 +68,15 @@ class Budget:
                 "such as 5% or 10MiB",
             )
 
-    def allows(self, before: int, after: int) -> bool:
-        """Say whether a sum stays within it."""
+    def allows(self, before: int, after: int, error: float = 0) -> bool:
+        """Say whether a sum stays within it, or may: it is estimated, with this standard error of the growth.
+
+        By chance alone one estimate in forty is above twice its error.
+        """
+        grown = after - before - 2 * error
         if self.percent is not None:
-            return (after - before) * 100 <= before * self.percent
-        return self.bytes is not None and after - before <= self.bytes
+            return grown * 100 <= before * self.percent
+        return self.bytes is not None and grown <= self.bytes
 
 
 def parser() -> Parser:
@@ -226,13 +231,15 @@ def _judge(budget: Budget, query: Query, views: tuple[View, View]) -> Json:
     from memheft.views import sizes
 
     before, after = (view.total_bytes for view in views)
-    exceeded = not budget.allows(before, after)
+    error = math.hypot(*(view.bytes_error for view in views))
+    exceeded = not budget.allows(before, after, error)
+    about = f" (estimated, +- {sizes.size(round(error))})" if error else ""
     message = None
     if exceeded:
         grown = sizes.growth(before, after)
         message = (
             f"{_NAMES[query.moment]} grew by {sizes.size(after - before)}{f' ({grown})' if grown else ''}, "
-            f"from {sizes.size(before)} to {sizes.size(after)}: more than {budget.text}"
+            f"from {sizes.size(before)} to {sizes.size(after)}{about}: more than {budget.text}"
         )
     return {"allowed": budget.text, "exceeded": exceeded, "message": message}
 

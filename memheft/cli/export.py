@@ -59,7 +59,7 @@ class Format:
 
 
 FORMATS = {
-    "pprof": Format((".pb.gz", ".pprof"), is_binary=True, then="go tool pprof -top {}"),
+    "pprof": Format((".pb.gz", ".pprof"), is_binary=True, then="go tool pprof -top -lines {}"),
     "speedscope": Format((".speedscope.json",), then="npx speedscope {}"),
     "collapsed": Format(
         (".collapsed", ".folded"), then="flamegraph.pl --countname=bytes --colors=mem {} > flame.svg"

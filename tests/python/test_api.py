@@ -618,6 +618,17 @@ def test_names_of_files(tmp_path: Path) -> None:
                 use(wrong)  # type: ignore[arg-type]
 
 
+def test_what_is_printed_of_one_that_is_being_made() -> None:
+    """Nothing is read for that: it would be in the recording."""
+    with memheft.record() as recording:
+        repr(recording)
+        before = recording.snapshot()
+        text = repr(recording)
+        after = recording.snapshot()
+    assert text == "<memheft.Recording <memory>, being made>"
+    assert after.total.total_bytes - before.total.total_bytes < 5000
+
+
 def test_what_a_recording_is_compared_with() -> None:
     with memheft.record() as recording:
         pass

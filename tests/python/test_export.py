@@ -318,7 +318,7 @@ def test_what_is_said(recorded: Workplace) -> None:
     first, second = result.err.splitlines()
     assert first.startswith("memheft: said.pb.gz: ")
     assert " at the peak, " in first
-    assert second == "next: go tool pprof -top said.pb.gz"
+    assert second == "next: go tool pprof -top -lines said.pb.gz"
     assert recorded.memheft("export", "app.heft", "-qfo", "said.pb.gz").err == ""
     last = recorded.memheft("export", "-fo", "said.csv")
     assert "(from app.heft)" in last.err

@@ -584,3 +584,20 @@ print(sum(row[0] for row in rows), sum(row[1] for row in rows))
     size, blocks = map(int, result.out.split())
     assert size >= 1000 * (67 + sys.getsizeof(b"")) - 4096 - 100
     assert blocks >= 1000 - 42
+
+
+def test_a_budget_allows_for_chance(workplace: Workplace) -> None:
+    """What is estimated exceeds it only by more than twice its standard error, and the message says so."""
+    text = "kept = [bytes(3000) for _ in range({})]\n"
+    for name, blocks, seed in (("a", 4000, "1"), ("b", 4000, "2"), ("c", 12000, "3")):
+        workplace.write("app.py", text.format(blocks))
+        words = ("run", "-q", "-o", f"{name}.heft", "--sample=200KiB", "app.py")
+        assert workplace.memheft(*words, environment={"MEMHEFT_SEED": seed}).code == 0
+    document = workplace.memheft("diff", "a.heft", "b.heft", "--json").json["totals"]
+    grown, error = abs(document["bytes_delta"]), document["bytes_delta_error"]
+    assert 0 < grown < 2 * error
+    pair = ("a.heft", "b.heft") if document["bytes_delta"] > 0 else ("b.heft", "a.heft")
+    assert workplace.memheft("diff", *pair, "--fail-above", "0%").code == 0
+    result = workplace.memheft("diff", "a.heft", "c.heft", "--fail-above", "5%")
+    assert result.code == 3
+    assert re.search(r"MiB \(estimated, \+- [\d.]+ MiB\): more than 5%\n$", result.err)
