@@ -260,7 +260,10 @@ def _begin(before: Query, after: Query, matching: Matching, views: tuple[View, V
     from memheft.views.text import clean
 
     paper = Paper()
-    paper.line(diff.title(matching, views, title_of(before.moment, before.span)), "title")
+    when = title_of(before.moment, before.span)
+    if before.moment == "live" and after.recording.running:
+        when = "now"
+    paper.line(diff.title(matching, views, when), "title")
     names = [clean(last.shown(query.recording.path)) for query in (before, after)]
     widest = max(map(len, names))
     for word, name, query, view in zip(("before", "after"), names, (before, after), views, strict=True):
