@@ -490,7 +490,7 @@ def test_recursion_in_very_many_ways(workplace: Workplace) -> None:
         recorded.check_sums()
         numbers = [row[3:] for row in recorded.rows("live") if "/wide.py" in row[0] and row[2] != "<module>"]
         assert sum(blocks for _, blocks in numbers) in range(30_001, 30_006)  # and the list's items
-        # (once there was a block of 100,272 bytes more, a table of the interpreter's)
+        # (one run held 100,272 bytes more, not explained; the sums were right)
         assert 8 * 30_000 <= sum(size for size, _ in numbers) - 30_000 * (300 + HEAD) < 8 * 60_000
         assert recorded.header["node_n"] <= 1 << 20
         assert recorded.header["flags"] == 32  # HEFT_FLAG_PATHS_CUT
