@@ -38,6 +38,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from bench import options as common
 from bench import subject
 from bench.analysis import stacks
 from bench.measure import Usage, environment, run
@@ -385,26 +386,17 @@ def write_json(
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Time of memheft's reports, diffs and exports, and of memray's."
-    )
-    parser.add_argument(
-        "--python", default=sys.executable, help="interpreter whose venv has the requirements"
-    )
-    parser.add_argument("--runs", type=int, default=3, help="repetitions (default: %(default)s)")
-    parser.add_argument(
-        "--peer-runs", type=int, default=1, help="repetitions of memray's (default: %(default)s; 0: none)"
-    )
-    parser.add_argument(
-        "--only", default="*", help=f"programs ({', '.join(NAMES)}): patterns with commas between"
+    parser = common.parser(
+        "Time of memheft's reports, diffs and exports, and of memray's.",
+        runs=3,
+        peers="memray's (default: %(default)s; 0: none)",
+        rows=f"programs ({', '.join(NAMES)})",
+        listed="programs and questions",
     )
     parser.add_argument("--questions", default="*", help="questions: patterns with commas between")
     parser.add_argument(
         "--stacks", type=int, default=100_000, help=f"distinct stacks of {STACKS} (default: %(default)s)"
     )
-    parser.add_argument("--json", type=Path, help="write every sample here")
-    parser.add_argument("--markdown", type=Path, help="write the tables here")
-    parser.add_argument("--list", action="store_true", help="list the programs and questions and stop")
     options = parser.parse_args()
     if options.runs < 1 or options.peer_runs < 0:
         parser.error("at least one run")

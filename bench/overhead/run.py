@@ -38,6 +38,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from bench import options as common
 from bench import subject
 from bench.measure import Usage, run
 from bench.overhead import figures
@@ -47,26 +48,17 @@ from bench.tools import DEFAULT, NONE, TOOLS, chosen, is_peer
 
 
 def parse(words: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="CPU time and peak memory under each tool, as ratios to none."
-    )
-    parser.add_argument(
-        "--python", default=sys.executable, help="interpreter whose venv has the requirements"
-    )
-    parser.add_argument("--runs", type=int, default=5, help="repetitions (default: %(default)s)")
-    parser.add_argument(
-        "--peer-runs", type=int, default=1, help="repetitions of the other tools (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--only", default="*", help="workloads, by name or group: patterns with commas between"
+    parser = common.parser(
+        "CPU time and peak memory under each tool, as ratios to none.",
+        runs=5,
+        peers="the other tools (default: %(default)s)",
+        rows="workloads, by name or group",
+        listed="workloads",
     )
     parser.add_argument("--tools", default=DEFAULT, help="default: %(default)s")
     parser.add_argument(
         "--limit", type=float, default=300, help="seconds a run may take (default: %(default)s)"
     )
-    parser.add_argument("--json", type=Path, help="write every sample here")
-    parser.add_argument("--markdown", type=Path, help="write the tables here")
-    parser.add_argument("--list", action="store_true", help="list the workloads and stop")
     options = parser.parse_args(words)
     options.tools = chosen(options.tools, parser)
     if options.runs < 1 or options.peer_runs < 1:

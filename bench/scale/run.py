@@ -41,6 +41,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from bench import options as common
 from bench import subject
 from bench.measure import Usage, run
 from bench.tables import MIB, Table, markdown, plain
@@ -339,24 +340,17 @@ def write_json(path: Path, results: Results, facts: dict[str, Any], python: dict
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="A tool's CPU time and memory for each block, by live blocks, their size, and threads."
-    )
-    parser.add_argument("--python", default=sys.executable, help="interpreter whose venv has the tools")
-    parser.add_argument("--runs", type=int, default=3, help="repetitions (default: %(default)s)")
-    parser.add_argument(
-        "--peer-runs", type=int, default=1, help="repetitions of the other tools (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--only", default="*", help="rows, by group or name (counts, '10 M *'): patterns with commas between"
+    parser = common.parser(
+        "A tool's CPU time and memory for each block, by live blocks, their size, and threads.",
+        runs=3,
+        peers="the other tools (default: %(default)s)",
+        rows="rows, by group or name (counts, '10 M *')",
+        listed="rows",
     )
     parser.add_argument("--tools", default=TOOLS_BY_DEFAULT, help="default: %(default)s")
     parser.add_argument(
         "--limit", type=float, default=120, help="seconds a run may take (default: %(default)s)"
     )
-    parser.add_argument("--json", type=Path, help="write every sample here")
-    parser.add_argument("--markdown", type=Path, help="write the tables here")
-    parser.add_argument("--list", action="store_true", help="list the rows and stop")
     options = parser.parse_args()
     options.tools = chosen(options.tools, parser)
     if options.runs < 1 or options.peer_runs < 1:
